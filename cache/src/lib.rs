@@ -1,0 +1,1 @@
+//! HTTP caching as values and decisions: no network, no clock, no media.

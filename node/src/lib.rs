@@ -1,0 +1,19 @@
+//! The running machinery every Seawall process is made of.
+//!
+//! What is here: listeners, the story of one request, the live hub, fills, upstream connections,
+//! configuration and telemetry. The only crate with network and clock.
+//! Who calls it: `edge` and `shield` compose it; the tests drive it over a simulated network.
+//! What it calls: `cache` judges caching, `media` judges media; they meet in `route`.
+//! Deliberately not here: any notion of which tier a process is. A tier is a composition.
+
+pub mod body;
+pub mod clock;
+pub mod exchange;
+pub mod listen;
+pub mod node;
+pub mod tasks;
+pub mod upstream;
+
+pub use body::Body;
+pub use clock::Clock;
+pub use exchange::{Exchange, Peer, Protocol};

@@ -1,0 +1,60 @@
+//! Ownership of every background task of a node: fills, chains, connection drivers.
+//!
+//! Design invariant 10: every task is owned, and shutdown joins them with a deadline.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::task::TaskTracker;
+
+/// The tasks of one node and the signal that asks them to end.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    ending: CancellationToken,
+}
+
+impl Tasks {
+    /// Creates an owner without tasks.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs `future` as a task on the calling worker's runtime.
+    ///
+    /// The task should end by itself soon after [`Tasks::ending`] resolves.
+    pub fn spawn<F>(&self, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tracker.spawn(future);
+    }
+
+    /// Resolves when the tasks are asked to end.
+    pub fn ending(&self) -> WaitForCancellationFuture<'_> {
+        self.ending.cancelled()
+    }
+
+    /// Returns the signal itself, for what outlives a borrow.
+    pub fn signal(&self) -> CancellationToken {
+        self.ending.clone()
+    }
+
+    /// Returns how many tasks are running.
+    pub fn running(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Asks every task to end and waits for them at most `deadline`; returns how many were left.
+    pub async fn end(&self, deadline: Duration) -> usize {
+        self.tracker.close();
+        self.ending.cancel();
+        let joined = tokio::time::timeout(deadline, self.tracker.wait()).await;
+        if joined.is_ok() {
+            0
+        } else {
+            self.tracker.len()
+        }
+    }
+}

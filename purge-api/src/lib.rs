@@ -1,0 +1,1 @@
+//! Purge requests as values: what may be purged, and how it is said.

@@ -1,0 +1,1 @@
+//! The origin-facing tier: collapses what many edges ask into one request per part.

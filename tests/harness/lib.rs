@@ -1,0 +1,1 @@
+//! The test harness: a whole CDN in one process on a simulated network.
