@@ -1,1 +1,12 @@
 //! HTTP caching as values and decisions: no network, no clock, no media.
+//!
+//! What is here: bodies that are read while they are written, the promise of one fill per key, and
+//! the store. `node` calls all of it and hands in bytes and `now`. What is
+//! deliberately not here: sockets, tasks, timers, playlists, and any opinion on what a URL means.
+
+pub mod body;
+
+mod seats;
+mod sync;
+
+pub use body::{BodyFailure, BodyState, CHUNK_BYTES_MAX, GrowingBody, Progress, Reader, Writer};
