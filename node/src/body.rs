@@ -3,14 +3,12 @@
 //! One enum, no boxing, no copying: listeners pull `Bytes` of at most 64 KiB from it, whatever the
 //! protocol. Dropping a body before its end is how the node learns that a viewer left.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-
-/// The most bytes a body hands out at once.
-pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
+use cache::body::{CHUNK_BYTES_MAX, Reader};
+use hyper::body::Incoming;
 
 /// The body of a response to a viewer.
 #[derive(Debug, Default)]
@@ -22,10 +20,15 @@ pub struct Body {
 enum Source {
     #[default]
     Empty,
-    Chunks(VecDeque<Bytes>),
+    /// Bytes that are all there.
+    Full(Bytes),
+    /// A range of a stored or growing body.
+    Growing(Reader),
+    /// A parent's answer that is shared with nobody.
+    Relayed { incoming: Incoming, rest: Bytes },
 }
 
-/// A body that ended before its last byte; the listener must not let it look whole.
+/// A body that ended before its last byte; the listener must not let it look whole (FM-22).
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the body ended before its last byte")]
 pub struct BodyError;
@@ -38,24 +41,48 @@ impl Body {
 
     /// Returns a body of bytes that are all there.
     pub fn full(bytes: Bytes) -> Self {
-        let mut rest = bytes;
-        let mut chunks = VecDeque::with_capacity(rest.len().div_ceil(CHUNK_BYTES_MAX));
-        while rest.len() > CHUNK_BYTES_MAX {
-            chunks.push_back(rest.split_to(CHUNK_BYTES_MAX));
-        }
-        if !rest.is_empty() {
-            chunks.push_back(rest);
-        }
         Self {
-            source: Source::Chunks(chunks),
+            source: Source::Full(bytes),
         }
     }
 
-    /// Polls for the next bytes; `None` is the clean end.
-    pub fn poll_next(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    /// Returns a body of what `reader` reads.
+    pub fn growing(reader: Reader) -> Self {
+        Self {
+            source: Source::Growing(reader),
+        }
+    }
+
+    /// Returns a body that passes on a parent's answer.
+    pub fn relayed(incoming: Incoming) -> Self {
+        Self {
+            source: Source::Relayed {
+                incoming,
+                rest: Bytes::new(),
+            },
+        }
+    }
+
+    /// Polls for the next bytes, at most 64 KiB of them; `None` is the clean end.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         match &mut self.source {
             Source::Empty => Poll::Ready(None),
-            Source::Chunks(chunks) => Poll::Ready(chunks.pop_front().map(Ok)),
+            Source::Full(rest) => Poll::Ready(take_chunk(rest).map(Ok)),
+            Source::Growing(reader) => reader
+                .poll_next(cx)
+                .map(|next| next.map(|chunk| chunk.map_err(|_| BodyError))),
+            Source::Relayed { incoming, rest } => loop {
+                if let Some(chunk) = take_chunk(rest) {
+                    return Poll::Ready(Some(Ok(chunk)));
+                }
+                let frame = http_body::Body::poll_frame(Pin::new(&mut *incoming), cx);
+                match std::task::ready!(frame) {
+                    None => return Poll::Ready(None),
+                    Some(Err(_)) => return Poll::Ready(Some(Err(BodyError))),
+                    // Trailers are not passed on.
+                    Some(Ok(frame)) => *rest = frame.into_data().unwrap_or_default(),
+                }
+            },
         }
     }
 
@@ -68,9 +95,21 @@ impl Body {
     pub fn remaining_if_known(&self) -> Option<u64> {
         match &self.source {
             Source::Empty => Some(0),
-            Source::Chunks(chunks) => Some(chunks.iter().map(|c| c.len() as u64).sum()),
+            Source::Full(rest) => Some(rest.len() as u64),
+            Source::Growing(reader) => reader.remaining_if_known(),
+            Source::Relayed { incoming, rest } => {
+                let exact = http_body::Body::size_hint(incoming).exact()?;
+                Some(exact + rest.len() as u64)
+            }
         }
     }
+}
+
+fn take_chunk(rest: &mut Bytes) -> Option<Bytes> {
+    if rest.is_empty() {
+        return None;
+    }
+    Some(rest.split_to(rest.len().min(CHUNK_BYTES_MAX)))
 }
 
 impl http_body::Body for Body {
