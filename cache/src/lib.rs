@@ -5,8 +5,10 @@
 //! deliberately not here: sockets, tasks, timers, playlists, and any opinion on what a URL means.
 
 pub mod body;
+pub mod collapse;
 
 mod seats;
 mod sync;
 
 pub use body::{BodyFailure, BodyState, CHUNK_BYTES_MAX, GrowingBody, Progress, Reader, Writer};
+pub use collapse::{Collapse, FillPermit, Followed, Follower, Joined, Published};

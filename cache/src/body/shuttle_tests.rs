@@ -81,7 +81,6 @@ fn shuttle_a_cancelled_fill_had_no_reader_and_an_uncancelled_one_serves_whoever_
                 let body = body.clone();
                 thread::spawn(move || future::block_on(read_all(body.reader(0..u64::MAX))))
             };
-            future::block_on(writer.unread());
             let was_cancelled = match writer.cancel_if_unread() {
                 Ok(()) => true,
                 Err(mut writer) => {
