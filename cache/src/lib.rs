@@ -6,9 +6,17 @@
 
 pub mod body;
 pub mod collapse;
+pub mod key;
+pub mod store;
+pub mod stored;
+pub mod variant;
 
 mod seats;
 mod sync;
 
 pub use body::{BodyFailure, BodyState, CHUNK_BYTES_MAX, GrowingBody, Progress, Reader, Writer};
 pub use collapse::{Collapse, FillPermit, Followed, Follower, Joined, Published};
+pub use key::CacheKey;
+pub use store::{Change, Inserted, Lookup, Refusal, Store};
+pub use stored::StoredResponse;
+pub use variant::Variant;

@@ -1,0 +1,189 @@
+//! A response the cache keeps, and what can be said about it at a given time.
+//!
+//! `node` builds one when a fill ends, the store keeps it, and every request served from it asks
+//! for its age. Deliberately not here: how its lifetimes were found (`freshness`) and whether it
+//! may be stored (`storable`).
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode};
+
+use crate::body::GrowingBody;
+use crate::variant::Variant;
+
+/// A response the cache keeps.
+///
+/// Cloning is cheap but for the headers; the body is shared.
+#[derive(Clone, Debug)]
+pub struct StoredResponse {
+    /// The status, never a 1xx, 206 or 304.
+    pub status: StatusCode,
+    /// End-to-end fields; hop-by-hop fields and those an operator strips are gone.
+    pub headers: HeaderMap,
+    /// The body, complete.
+    pub body: GrowingBody,
+    /// The request fields that select this response.
+    pub variant: Variant,
+    /// When the head arrived (RFC 9111 4.2.3, `response_time`).
+    pub response_time: SystemTime,
+    /// How old the response was when its head arrived (RFC 9111 4.2.3).
+    pub corrected_initial_age: Duration,
+    /// How old the response may become and still be fresh (RFC 9111 4.2.1).
+    pub freshness_lifetime: Duration,
+    /// How long after that it may be served while it is revalidated (RFC 5861 3).
+    pub stale_while_revalidate: Duration,
+    /// How long after that it may replace an error (RFC 5861 4).
+    pub stale_if_error: Duration,
+    /// Whether it must not be served stale at all (RFC 9111 5.2.2.2, 5.2.2.8, 5.2.2.10), or not
+    /// without revalidation (`no-cache`, RFC 9111 5.2.2.4, which also makes its lifetime zero).
+    pub must_revalidate: bool,
+}
+
+impl StoredResponse {
+    /// Returns the age of the stored response at `now` (RFC 9111 4.2.3, `current_age`).
+    ///
+    /// A clock that went back since the response arrived adds nothing.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        let resident_time = now.duration_since(self.response_time).unwrap_or_default();
+        self.corrected_initial_age.saturating_add(resident_time)
+    }
+
+    /// Returns whether the response is fresh at `now` (RFC 9111 4.2).
+    pub fn is_fresh(&self, now: SystemTime) -> bool {
+        self.freshness_lifetime > self.age(now)
+    }
+
+    /// Returns for how long the response has been stale at `now`; `None` if it is fresh.
+    pub fn staleness(&self, now: SystemTime) -> Option<Duration> {
+        self.age(now).checked_sub(self.freshness_lifetime)
+    }
+
+    /// Returns the seconds left until the response is stale, negative if it is (RFC 9211 2.4).
+    pub fn ttl(&self, now: SystemTime) -> i64 {
+        let lifetime_ms = i128::try_from(self.freshness_lifetime.as_millis()).unwrap_or(i128::MAX);
+        let age_ms = i128::try_from(self.age(now).as_millis()).unwrap_or(i128::MAX);
+        let ttl = lifetime_ms.saturating_sub(age_ms).div_euclid(1000);
+        ttl.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
+    }
+
+    /// Returns this response as a soft purge at `now` leaves it: stale, and served only while it
+    /// is revalidated or instead of an error.
+    #[must_use]
+    pub fn made_stale(&self, now: SystemTime) -> Self {
+        Self {
+            freshness_lifetime: self.freshness_lifetime.min(self.age(now)),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the memory the response takes, in bytes: body, fields and bookkeeping.
+    pub fn weight_bytes(&self) -> u64 {
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES)
+            .sum();
+        let body = self.body.progress().received;
+        body.saturating_add(headers as u64)
+            .saturating_add(self.variant.weight_bytes())
+            .saturating_add(RESPONSE_OVERHEAD_BYTES)
+    }
+}
+
+/// What a field costs beside its text: two `Bytes`, links and an index slot of the header map.
+const FIELD_OVERHEAD_BYTES: usize = 112;
+
+/// What a response costs beside body and fields: this struct, the shared body and its chunk list.
+const RESPONSE_OVERHEAD_BYTES: u64 = 512;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const START: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn response(initial_age_ms: u64, lifetime_ms: u64) -> StoredResponse {
+        StoredResponse {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: GrowingBody::full(Bytes::from_static(b"0123456789")),
+            variant: Variant::default(),
+            response_time: START + Duration::from_secs(100),
+            corrected_initial_age: Duration::from_millis(initial_age_ms),
+            freshness_lifetime: Duration::from_millis(lifetime_ms),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            must_revalidate: false,
+        }
+    }
+
+    #[test]
+    fn rfc_9111_4_2_age_grows_with_time_and_freshness_ends_exactly_at_the_lifetime() {
+        // (initial age ms, lifetime ms, ms since it arrived) -> (age ms, is fresh, ttl s)
+        for ((initial, lifetime, since), (age, is_fresh, ttl)) in [
+            ((0, 4000, 0), (0, true, 4)),
+            ((0, 4000, 1), (1, true, 3)),
+            ((0, 4000, 3999), (3999, true, 0)),
+            ((0, 4000, 4000), (4000, false, 0)),
+            ((0, 4000, 4001), (4001, false, -1)),
+            ((1500, 4000, 1000), (2500, true, 1)),
+            ((5000, 4000, 0), (5000, false, -1)),
+            ((0, 0, 0), (0, false, 0)),
+        ] {
+            let response = response(initial, lifetime);
+            let now = response.response_time + Duration::from_millis(since);
+            let case = (initial, lifetime, since);
+            assert_eq!(response.age(now).as_millis(), age, "{case:?}");
+            assert_eq!(response.is_fresh(now), is_fresh, "{case:?}");
+            assert_eq!(response.ttl(now), ttl, "{case:?}");
+            assert_eq!(response.staleness(now).is_none(), is_fresh, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_makes_nothing_younger_than_it_arrived() {
+        assert_eq!(response(700, 4000).age(START).as_millis(), 700);
+    }
+
+    #[test]
+    fn extreme_durations_do_not_overflow() {
+        let mut response = response(0, 0);
+        response.corrected_initial_age = Duration::MAX;
+        response.freshness_lifetime = Duration::MAX;
+        let now = response.response_time + Duration::from_secs(1);
+        assert_eq!(response.age(now), Duration::MAX);
+        assert!(!response.is_fresh(now));
+        assert_eq!(response.ttl(now), 0);
+        response.corrected_initial_age = Duration::ZERO;
+        assert_eq!(response.ttl(now), i64::MAX);
+    }
+
+    #[test]
+    fn a_soft_purge_makes_a_fresh_response_stale_and_a_stale_one_no_fresher() {
+        let now = START + Duration::from_secs(101);
+        for lifetime_ms in [4000, 500] {
+            let purged = response(0, lifetime_ms).made_stale(now);
+            assert!(!purged.is_fresh(now));
+            assert_eq!(
+                purged.freshness_lifetime.as_millis(),
+                lifetime_ms.min(1000).into()
+            );
+        }
+    }
+
+    #[test]
+    fn the_weight_counts_body_and_fields() {
+        let bare = response(0, 0);
+        let mut with_field = bare.clone();
+        with_field
+            .headers
+            .insert("etag", http::HeaderValue::from_static("\"abc\""));
+        assert_eq!(bare.weight_bytes(), 10 + RESPONSE_OVERHEAD_BYTES);
+        assert_eq!(
+            with_field.weight_bytes() - bare.weight_bytes(),
+            4 + 5 + FIELD_OVERHEAD_BYTES as u64
+        );
+    }
+}
