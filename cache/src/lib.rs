@@ -6,7 +6,9 @@
 
 pub mod body;
 pub mod collapse;
+pub mod directives;
 pub mod key;
+pub mod policy;
 pub mod store;
 pub mod stored;
 pub mod variant;
@@ -16,7 +18,9 @@ mod sync;
 
 pub use body::{BodyFailure, BodyState, CHUNK_BYTES_MAX, GrowingBody, Progress, Reader, Writer};
 pub use collapse::{Collapse, FillPermit, Followed, Follower, Joined, Published};
+pub use directives::{Extent, RequestDirectives, ResponseDirectives};
 pub use key::CacheKey;
+pub use policy::{Heuristics, NegativeLifetimes, Policy};
 pub use store::{Change, Inserted, Lookup, Refusal, Store};
 pub use stored::StoredResponse;
 pub use variant::Variant;
