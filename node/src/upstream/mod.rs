@@ -3,128 +3,284 @@
 //! What is here: connections to parents, the choice among them, their health, retries.
 //! Who calls it: fills and the live hub's chains. Deliberately not here: caching and media.
 
-use std::path::PathBuf;
-use std::time::Duration;
+mod choice;
+mod config;
+mod connection;
+mod connector;
+mod dial;
+mod error;
+mod health;
+mod pool;
+mod request;
+mod response;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod trust;
 
-use http::{HeaderMap, Uri};
-use tokio::time::Instant;
+use std::fmt;
+use std::sync::Arc;
 
-/// The parents of a node and how it talks to them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct UpstreamConfig {
-    /// The parents, in order of preference for [`Selection::Ordered`].
-    pub parents: Vec<ParentConfig>,
-    /// How one of them is chosen.
-    pub selection: Selection,
-    /// This node's name in `Via` and `CDN-Loop`.
-    pub node_name: String,
-    /// Bounds on connections and retries.
-    pub limits: UpstreamLimits,
+use tokio::time::{Instant, timeout};
+
+pub use self::config::{
+    ClientCertificate, ParentConfig, ParentId, Selection, UpstreamConfig, UpstreamLimits,
+};
+pub use self::connector::{Connector, SimulatedNetwork};
+pub use self::error::{ConnectError, UpstreamError, UpstreamSetupError};
+pub use self::health::CircuitStatus;
+pub use self::pool::PoolStatus;
+pub use self::request::{Class, ForwardRequest};
+pub use self::response::{ForwardBody, ForwardResponse};
+
+use self::choice::Choice;
+use self::connection::Lost;
+use self::dial::Dialer;
+use self::health::{Fault, Health};
+use self::pool::Pool;
+use self::request::{Canonical, NodeName};
+use self::retry::RetryBudget;
+use crate::tasks::Tasks;
+
+/// The parents of a node, ready to be asked. Cheap to clone, for use on any worker.
+#[derive(Clone)]
+pub struct Upstream {
+    shared: Arc<Shared>,
 }
 
-/// One parent: a shield, or an origin.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ParentConfig {
-    /// The name used in metrics, logs and `Cache-Status`.
+struct Shared {
+    node_name: NodeName,
+    limits: UpstreamLimits,
+    parents: Vec<Parent>,
+    choice: Choice,
+    retries: RetryBudget,
+}
+
+struct Parent {
+    config: ParentConfig,
+    health: Arc<Health>,
+    parked: Arc<Pool>,
+    bulk: Arc<Pool>,
+}
+
+/// One parent as an operator reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentStatus {
+    /// Which one, as in [`ForwardResponse::parent`].
+    pub id: ParentId,
+    /// Its name.
     pub name: String,
-    /// Scheme, authority and nothing else, e.g. `https://shield-1.example:8443`.
-    pub url: Uri,
-    /// Its share under [`Selection::Rendezvous`].
-    pub weight: u32,
-    /// Whether an `http` URL is spoken to in HTTP/2 with prior knowledge.
-    pub h2c: bool,
-    /// A file of certificates to trust beside the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Accept any certificate. For tests only.
-    pub insecure_skip_verify: bool,
-    /// The `Host` sent instead of the viewer's, for origins that know one name only.
-    pub host: Option<String>,
-    /// Header fields added to every request, e.g. an origin's shared secret. Never logged.
-    pub headers: HeaderMap,
+    /// Whether requests go there.
+    pub circuit: CircuitStatus,
+    /// Failures since its last good answer.
+    pub failures_in_a_row: u32,
+    /// The connections for held requests.
+    pub parked: PoolStatus,
+    /// The connections for everything else.
+    pub bulk: PoolStatus,
 }
 
-/// How a parent is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Selection {
-    /// Weighted rendezvous hashing over the affinity, failing over to the next by score.
-    Rendezvous,
-    /// The first healthy one in order; a presentation stays where it is (CA-08).
-    Ordered,
-}
-
-/// Bounds on connections and retries towards parents.
-#[derive(Clone, Debug, PartialEq)]
-pub struct UpstreamLimits {
-    /// Time to connect and handshake.
-    pub connect_timeout: Duration,
-    /// Connections per parent and class.
-    pub connections_per_parent_max: usize,
-    /// Concurrent streams per HTTP/2 connection.
-    pub streams_per_connection_max: usize,
-    /// Requests that may wait for a connection, per parent and class.
-    pub waiting_max: usize,
-    /// Time an unused connection is kept.
-    pub idle_timeout: Duration,
-    /// Retries as a share of requests, in percent.
-    pub retry_budget_percent: u32,
-}
-
-impl Default for UpstreamLimits {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(2),
-            connections_per_parent_max: 256,
-            streams_per_connection_max: 100,
-            waiting_max: 4096,
-            idle_timeout: Duration::from_secs(60),
-            retry_budget_percent: 10,
+impl Upstream {
+    /// Checks `config`, reads its certificates, and is ready; no connection is opened yet.
+    ///
+    /// # Errors
+    /// [`UpstreamSetupError`] names the parent or the file that cannot be used.
+    pub fn new(
+        config: UpstreamConfig,
+        connector: Connector,
+        tasks: &Tasks,
+    ) -> Result<Self, UpstreamSetupError> {
+        let UpstreamConfig {
+            parents,
+            selection,
+            node_name,
+            limits,
+        } = config;
+        if parents.is_empty() {
+            return Err(UpstreamSetupError::NoParents);
         }
+        let health: Vec<Arc<Health>> = parents
+            .iter()
+            .map(|parent| Arc::new(Health::new(&parent.name, &node_name, &limits)))
+            .collect();
+        let choice = Choice::new(selection, &parents, &health, limits.moved_presentations_max);
+        let parents = parents
+            .into_iter()
+            .zip(health)
+            .enumerate()
+            .map(|(id, (config, health))| {
+                let dialer = Arc::new(Dialer::new(&config, connector.clone(), tasks.clone())?);
+                let pool = |class| {
+                    Arc::new(Pool::new(
+                        ParentId(id),
+                        class,
+                        Arc::clone(&dialer),
+                        Arc::clone(&health),
+                        limits.clone(),
+                        tasks.clone(),
+                    ))
+                };
+                Ok(Parent {
+                    parked: pool(Class::Parked),
+                    bulk: pool(Class::Bulk),
+                    config,
+                    health,
+                })
+            })
+            .collect::<Result<_, UpstreamSetupError>>()?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                node_name: NodeName::new(&node_name)?,
+                retries: RetryBudget::new(limits.retry_budget_percent, limits.retry_reserve_max),
+                limits,
+                parents,
+                choice,
+            }),
+        })
+    }
+
+    /// Asks a parent and returns the head of its answer, with the body still arriving.
+    ///
+    /// If no connection can be opened, or it ends before a head, the next parent is asked, within the retry
+    /// budget. Any status is an answer.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] says what went wrong with the parent that was asked last.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes the request back: its HTTP/2 stream is reset, its HTTP/1.1 connection closed.
+    /// Other requests are not disturbed.
+    ///
+    /// # Limits
+    /// One attempt waits for a connection at most twice the connect timeout, and then for the head
+    /// `first_byte_timeout`. All attempts together take no longer than one such attempt may.
+    pub async fn fetch(&self, request: &ForwardRequest) -> Result<ForwardResponse, UpstreamError> {
+        let shared = &*self.shared;
+        let started = Instant::now();
+        let deadline = started + shared.limits.connect_timeout * 2 + request.first_byte_timeout;
+        shared.retries.earn();
+        let mut tried = Vec::new();
+        let mut disappointment = None;
+        loop {
+            let now = Instant::now();
+            let choice = &shared.choice;
+            let Some(chosen) = choice.choose(&request.affinity, request.avoid, &tried, now) else {
+                return Err(disappointment.expect("there are parents, so one was asked"));
+            };
+            let parent = chosen.parent;
+            let error = match shared.ask(parent, request, deadline).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            // The right to probe ends only now: the verdict was noted.
+            drop(chosen);
+            tried.push(parent);
+            let has_other = tried.len() < shared.parents.len();
+            let has_time = Instant::now() < deadline;
+            if !(error.may_be_retried() && has_other && has_time && shared.retries.spend()) {
+                return Err(error);
+            }
+            tracing::debug!(parent = shared.name(parent), %error, "asking the next parent");
+            disappointment = Some(error);
+        }
+    }
+
+    /// Returns the name of a parent, as in logs, metrics and `Cache-Status`.
+    pub fn name(&self, parent: ParentId) -> &str {
+        self.shared.name(parent)
+    }
+
+    /// Returns all parents in the order of the configuration.
+    pub fn parents(&self) -> Vec<ParentStatus> {
+        let describe = |(id, parent): (usize, &Parent)| {
+            let (circuit, failures_in_a_row) = parent.health.status();
+            ParentStatus {
+                id: ParentId(id),
+                name: parent.config.name.clone(),
+                circuit,
+                failures_in_a_row,
+                parked: parent.parked.status(),
+                bulk: parent.bulk.status(),
+            }
+        };
+        self.shared
+            .parents
+            .iter()
+            .enumerate()
+            .map(describe)
+            .collect()
     }
 }
 
-/// What is asked of a parent, built from parsed fields only.
-#[derive(Clone, Debug)]
-pub struct ForwardRequest {
-    /// The host that the viewer asked.
-    pub host: String,
-    /// The canonical path and query, byte-preserving (CA-03).
-    pub path_and_query: String,
-    /// Header fields to send, chosen by allow-list.
-    pub headers: HeaderMap,
-    /// What belongs together and should come from one parent: the presentation.
-    pub affinity: String,
-    /// Which connections to use.
-    pub class: Class,
-    /// Time from sending to the first byte of the answer.
-    pub first_byte_timeout: Duration,
-    /// A parent that should not be asked if another can be: the one that just disappointed.
-    pub avoid: Option<ParentId>,
+impl Shared {
+    /// Asks one parent, twice if a kept connection turns out dead.
+    async fn ask(
+        &self,
+        id: ParentId,
+        request: &ForwardRequest,
+        deadline: Instant,
+    ) -> Result<ForwardResponse, UpstreamError> {
+        let parent = &self.parents[id.0];
+        let pool = match request.class {
+            Class::Parked => &parent.parked,
+            Class::Bulk => &parent.bulk,
+        };
+        let canonical = Canonical::new(request, &parent.config, &self.node_name)?;
+        let wait = || {
+            let left = deadline.saturating_duration_since(Instant::now());
+            left.min(self.limits.connect_timeout * 2)
+        };
+        let mut lease = pool.checkout(wait()).await?;
+        let mut is_replay = false;
+        loop {
+            let sent_at = Instant::now();
+            let left = deadline.saturating_duration_since(sent_at);
+            let limit = request.first_byte_timeout.min(left);
+            match timeout(limit, lease.send(&canonical)).await {
+                Ok(Ok(response)) => {
+                    let head_at = Instant::now();
+                    let (head, incoming) = response.into_parts();
+                    parent
+                        .health
+                        .note_answer(head.status, request.class, head_at);
+                    return Ok(ForwardResponse {
+                        head,
+                        body: ForwardBody::new(incoming, lease),
+                        parent: id,
+                        sent_at,
+                        head_at,
+                    });
+                }
+                Ok(Err(lost)) if lost.may_be_replayed && !is_replay => {
+                    // RFC 9110 9.2.2: GET is idempotent, and the parent cannot have answered it.
+                    is_replay = true;
+                    drop(lease);
+                    lease = pool.checkout_fresh(wait()).await?;
+                }
+                Ok(Err(Lost { source, .. })) => {
+                    parent.health.note_failure(Fault::Lost, Instant::now());
+                    return Err(UpstreamError::Lost { parent: id, source });
+                }
+                Err(_elapsed) => {
+                    parent.health.note_failure(Fault::Silent, Instant::now());
+                    return Err(UpstreamError::FirstByteTimeout { parent: id });
+                }
+            }
+        }
+    }
+
+    fn name(&self, parent: ParentId) -> &str {
+        self.parents
+            .get(parent.0)
+            .map_or("unknown", |parent| &parent.config.name)
+    }
 }
 
-/// Which connections a request uses, so that held requests never stand before bulk transfers (FM-19).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// A blocking reload or a hinted part: the parent may hold it for seconds.
-    Parked,
-    /// Everything else.
-    Bulk,
-}
-
-/// Which parent, as an index into the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ParentId(pub usize);
-
-/// A parent's answer: its head, and its body still arriving.
-#[derive(Debug)]
-pub struct ForwardResponse {
-    /// Status and header fields as received.
-    pub head: http::response::Parts,
-    /// The body.
-    pub body: hyper::body::Incoming,
-    /// Who answered.
-    pub parent: ParentId,
-    /// When the request was sent.
-    pub sent_at: Instant,
-    /// When the head arrived.
-    pub head_at: Instant,
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.shared.parents.iter().map(|p| &p.config.name).collect();
+        f.debug_struct("Upstream")
+            .field("parents", &names)
+            .finish_non_exhaustive()
+    }
 }

@@ -1,0 +1,216 @@
+//! One open connection: the tasks that keep it going, and the right to one exchange on it.
+//!
+//! Who calls it: the pool starts the tasks and hands out leases; `Upstream::fetch` sends with a lease, and the
+//! body of the answer keeps it. Deliberately not here: which connection is used (`pool`).
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use http::Response;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::dial::{Counted, Http2Driver, Http2Watch};
+use super::pool::{MemberId, Pool};
+use super::request::{Canonical, NoBody};
+
+/// The right to one exchange on a connection; dropping it gives the place back.
+///
+/// Invariant: while a lease lives, its connection counts one exchange for it.
+pub(super) struct Lease {
+    pool: Arc<Pool>,
+    member: MemberId,
+    /// Whether the connection has answered anything: if it then dies, it died of age and not of this request.
+    has_answered: Arc<AtomicBool>,
+    wire: LeasedWire,
+}
+
+/// What an exchange is sent with.
+pub(super) enum LeasedWire {
+    /// The connection itself, to be given back to its task.
+    Http1 {
+        sender: Option<http1::SendRequest<NoBody>>,
+        back: mpsc::Sender<http1::SendRequest<NoBody>>,
+        received: Arc<AtomicU64>,
+    },
+    /// A handle on the connection.
+    Http2 {
+        sender: http2::SendRequest<NoBody>,
+        watch: Arc<Http2Watch>,
+    },
+}
+
+/// An exchange that ended before the head of an answer.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// What HTTP saw.
+    pub(super) source: hyper::Error,
+    /// Whether the connection was a kept one that turned out dead, and no byte of an answer came.
+    pub(super) may_be_replayed: bool,
+}
+
+impl Lease {
+    /// Takes a place that the pool has counted.
+    pub(super) fn new(
+        pool: Arc<Pool>,
+        member: MemberId,
+        has_answered: Arc<AtomicBool>,
+        wire: LeasedWire,
+    ) -> Self {
+        Self {
+            pool,
+            member,
+            has_answered,
+            wire,
+        }
+    }
+
+    /// Sends the request and waits for the head of the answer.
+    ///
+    /// Cancel safety: dropping the future resets the HTTP/2 stream, or closes the HTTP/1.1 connection.
+    pub(super) async fn send(&mut self, request: &Canonical) -> Result<Response<Incoming>, Lost> {
+        let is_reused = self.has_answered.load(Ordering::Relaxed);
+        let answered = match &mut self.wire {
+            LeasedWire::Http1 {
+                sender, received, ..
+            } => {
+                let sender = sender
+                    .as_mut()
+                    .expect("a lease has its sender until it is dropped");
+                let before = received.load(Ordering::Acquire);
+                sender
+                    .send_request(request.http1())
+                    .await
+                    .map_err(|source| {
+                        let saw_nothing = received.load(Ordering::Acquire) == before;
+                        Lost {
+                            source,
+                            may_be_replayed: is_reused && saw_nothing,
+                        }
+                    })
+            }
+            LeasedWire::Http2 { sender, watch } => {
+                sender
+                    .send_request(request.http2())
+                    .await
+                    .map_err(|source| {
+                        // Canceled: the connection was going away (RFC 9113 6.8) and the request was never sent.
+                        let is_dead =
+                            source.is_canceled() || sender.is_closed() || watch.has_ended();
+                        Lost {
+                            source,
+                            may_be_replayed: is_reused && is_dead,
+                        }
+                    })
+            }
+        };
+        if answered.is_ok() {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+        answered
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match &mut self.wire {
+            LeasedWire::Http1 { sender, back, .. } => {
+                // The task makes sure that the exchange is over before the pool sees the connection again.
+                // If the task is gone, so is the connection, and the sender is dropped here.
+                if let Some(sender) = sender.take() {
+                    drop(back.try_send(sender));
+                }
+            }
+            LeasedWire::Http2 { .. } => self.pool.release(self.member),
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("member", &self.member)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The part of a connection's task that does not depend on the version of HTTP.
+pub(super) struct Keeper {
+    /// Weak: a node that drops its pools closes their connections.
+    pub(super) pool: Weak<Pool>,
+    /// Which connection this is.
+    pub(super) member: MemberId,
+    /// The node's wish to end.
+    pub(super) ending: CancellationToken,
+}
+
+impl Keeper {
+    /// Keeps an HTTP/1.1 connection going until it ends, is unused for too long, or the node ends.
+    pub(super) async fn drive_http1(
+        self,
+        mut driver: Box<http1::Connection<TokioIo<Counted>, NoBody>>,
+        mut back: mpsc::Receiver<http1::SendRequest<NoBody>>,
+    ) {
+        let mut check_at = self.first_check();
+        loop {
+            tokio::select! {
+                biased;
+                _ended = &mut driver => break,
+                () = self.ending.cancelled() => break,
+                Some(mut sender) = back.recv() => {
+                    let is_ready = tokio::select! {
+                        biased;
+                        _ended = &mut driver => false,
+                        () = self.ending.cancelled() => false,
+                        ready = sender.ready() => ready.is_ok(),
+                    };
+                    let Some(pool) = self.pool.upgrade().filter(|_| is_ready) else { break };
+                    pool.give_back(self.member, sender);
+                }
+                () = sleep_until(check_at.unwrap_or_else(Instant::now)), if check_at.is_some() => {
+                    check_at = self.next_check();
+                }
+            }
+        }
+    }
+
+    /// Keeps an HTTP/2 connection open for requests, under the same conditions.
+    pub(super) async fn drive_http2(self, mut driver: Http2Driver, watch: Arc<Http2Watch>) {
+        let mut check_at = self.first_check();
+        loop {
+            tokio::select! {
+                biased;
+                _ended = poll_fn(|cx| watch.poll_driver(&mut driver, cx)) => break,
+                () = self.ending.cancelled() => break,
+                () = sleep_until(check_at.unwrap_or_else(Instant::now)), if check_at.is_some() => {
+                    check_at = self.next_check();
+                }
+            }
+        }
+    }
+
+    fn first_check(&self) -> Option<Instant> {
+        let pool = self.pool.upgrade()?;
+        Some(Instant::now() + pool.idle_timeout())
+    }
+
+    /// Returns when to look again; `None` when the pool has let the connection go, which then ends by itself.
+    fn next_check(&self) -> Option<Instant> {
+        self.pool.upgrade()?.expire(self.member, Instant::now())
+    }
+}
+
+impl Drop for Keeper {
+    /// Whatever ended the task, the pool learns that the connection is gone.
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.leave(self.member);
+        }
+    }
+}
