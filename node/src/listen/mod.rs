@@ -3,9 +3,26 @@
 //! What is here: worker runtimes, TCP and QUIC listeners, TLS, graceful drain. Who calls it: `Node::start`.
 //! What it calls: an [`crate::Exchange`] for every request. Deliberately not here: any decision about a request.
 
+mod activity;
+mod answer;
+mod bind;
+mod limits;
+mod quic;
+mod serving;
+mod tcp;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use bind::{Addresses, BindError, Bound, Transport};
+pub use serving::{Drained, Serving};
+pub use tcp::serve_stream;
+pub use tls::{CertificateError, Certificates};
 
 /// Where and how a node listens.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,242 @@
+//! When a connection last did something, and what is under way on it.
+//!
+//! What is here: the clockwork behind two limits, the time to bring a request head and the time
+//! without a request, for HTTP/1.1 and HTTP/2 alike; hyper's own timer cannot tell them apart. Who
+//! calls it: `tcp`. Deliberately not here: HTTP/3, whose driver sees its requests itself.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, Bytes};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::ListenLimits;
+use crate::body::{Body, BodyError};
+
+/// What happens on one connection, shared by its socket, its requests and its driver.
+#[derive(Clone, Debug)]
+pub(super) struct Activity {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    in_flight: usize,
+    /// Since when no request is in flight.
+    idle_since: Instant,
+    /// Since when a request head is awaited or has begun to come in; not while one is in flight.
+    head_since: Option<Instant>,
+    /// Whether bytes announce a request head; on HTTP/2 they may be a ping.
+    heads_only: bool,
+}
+
+/// Why a connection is ended by this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// A request head took too long.
+    Head,
+    /// There was no request for too long.
+    Idle,
+}
+
+impl Activity {
+    /// Starts with a new connection, which owes its first request head from now on.
+    pub(super) fn new(heads_only: bool) -> Self {
+        let now = Instant::now();
+        let state = State {
+            in_flight: 0,
+            idle_since: now,
+            head_since: Some(now),
+            heads_only,
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Counts a request until what is returned is dropped.
+    pub(super) fn request(&self) -> InFlight {
+        let mut state = self.state.lock();
+        state.in_flight += 1;
+        state.head_since = None;
+        InFlight(self.clone())
+    }
+
+    fn bytes_read(&self) {
+        let mut state = self.state.lock();
+        if state.heads_only && state.in_flight == 0 && state.head_since.is_none() {
+            state.head_since = Some(Instant::now());
+        }
+    }
+
+    /// Returns when the connection becomes overdue if nothing happens, and for what.
+    pub(super) fn deadline(&self, limits: &ListenLimits) -> (Instant, Overdue) {
+        let state = self.state.lock();
+        if state.in_flight > 0 {
+            return (Instant::now() + limits.idle_timeout, Overdue::Idle);
+        }
+        match state.head_since {
+            Some(since) => (since + limits.head_timeout, Overdue::Head),
+            None => (state.idle_since + limits.idle_timeout, Overdue::Idle),
+        }
+    }
+}
+
+/// One request under way, to the end of its response body.
+#[derive(Debug)]
+pub(super) struct InFlight(Activity);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        debug_assert!(state.in_flight > 0, "every request is counted once");
+        state.in_flight -= 1;
+        if state.in_flight == 0 {
+            state.idle_since = Instant::now();
+        }
+    }
+}
+
+/// A body that counts as a request under way until it is dropped.
+#[derive(Debug)]
+pub(super) struct CountedBody {
+    pub(super) body: Body,
+    pub(super) _in_flight: InFlight,
+}
+
+impl http_body::Body for CountedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::Body::size_hint(&self.body)
+    }
+}
+
+/// A socket that notes when bytes come in, and gives back bytes already read from it first.
+#[derive(Debug)]
+pub(super) struct WatchedIo<IO> {
+    pub(super) io: IO,
+    pub(super) already_read: Bytes,
+    pub(super) activity: Activity,
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for WatchedIo<IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.already_read.has_remaining() {
+            let length = this.already_read.len().min(buffer.remaining());
+            buffer.put_slice(&this.already_read.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        let filled_before = buffer.filled().len();
+        let polled = Pin::new(&mut this.io).poll_read(cx, buffer);
+        if buffer.filled().len() > filled_before {
+            this.activity.bytes_read();
+        }
+        polled
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for WatchedIo<IO> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_owes_its_first_head_then_may_idle_between_requests() {
+        let limits = ListenLimits::default();
+        let activity = Activity::new(true);
+        let begun = Instant::now();
+        assert_eq!(
+            activity.deadline(&limits),
+            (begun + limits.head_timeout, Overdue::Head)
+        );
+
+        let request = activity.request();
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert!(
+            activity.deadline(&limits).0 > Instant::now(),
+            "a held request is not idle"
+        );
+
+        drop(request);
+        let idle = Instant::now() + limits.idle_timeout;
+        assert_eq!(activity.deadline(&limits), (idle, Overdue::Idle));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_byte_of_a_head_starts_its_time_and_later_ones_do_not_prolong_it() {
+        let limits = ListenLimits::default();
+        let activity = Activity::new(true);
+        drop(activity.request());
+        tokio::time::advance(Duration::from_secs(20)).await;
+        activity.bytes_read();
+        let begun = Instant::now();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        activity.bytes_read();
+        assert_eq!(
+            activity.deadline(&limits),
+            (begun + limits.head_timeout, Overdue::Head)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ping_on_http2_is_no_request_head() {
+        let limits = ListenLimits::default();
+        let activity = Activity::new(false);
+        drop(activity.request());
+        activity.bytes_read();
+        assert_eq!(activity.deadline(&limits).1, Overdue::Idle);
+    }
+}

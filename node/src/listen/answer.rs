@@ -1,0 +1,147 @@
+//! The last step before a response goes out: what depends on the connection and not on the answer.
+//!
+//! What is here: dates, announced protocols and the empty body of HEAD. Who calls it: every
+//! protocol's driver. Deliberately not here: any header field that says something about content.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::header::{ALT_SVC, CONTENT_LENGTH, DATE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+
+use crate::body::Body;
+use crate::clock::Clock;
+use crate::exchange::{Exchange, Peer, Protocol};
+
+/// What answers on one listener, and how its answers are dressed.
+#[derive(Clone, Debug)]
+pub(super) struct Answerer<S> {
+    service: S,
+    clock: Clock,
+    /// What `Alt-Svc` says on connections that could be HTTP/3 and are not.
+    alt_svc: Option<HeaderValue>,
+}
+
+impl<S: Exchange> Answerer<S> {
+    /// Answers by `service`, without announcing HTTP/3.
+    pub(super) fn new(service: S, clock: Clock) -> Self {
+        Self {
+            service,
+            clock,
+            alt_svc: None,
+        }
+    }
+
+    /// Announces HTTP/3 on the port of `address` (HX-19, RFC 7838).
+    pub(super) fn announcing_http3(mut self, address: SocketAddr) -> Self {
+        let value = format!("h3=\":{}\"; ma=86400", address.port());
+        self.alt_svc = Some(value.try_into().expect("a port makes a valid field value"));
+        self
+    }
+
+    /// Answers one request of `peer`.
+    pub(super) async fn answer(&self, peer: &Arc<Peer>, request: Request<()>) -> Response<Body> {
+        let is_head = request.method() == Method::HEAD;
+        let mut response = self.service.exchange(peer, request).await;
+        let length = response.body().remaining_if_known();
+        if is_head {
+            // RFC 9110 9.3.2: the head that GET would have had.
+            *response.body_mut() = Body::empty();
+        }
+        match peer.protocol {
+            Protocol::Http1 | Protocol::Http2 => {
+                if let Some(alt_svc) = &self.alt_svc {
+                    let headers = response.headers_mut();
+                    headers.entry(ALT_SVC).or_insert_with(|| alt_svc.clone());
+                }
+            }
+            // On the other protocols hyper adds it.
+            Protocol::Http3 => add_date(&mut response, self.clock.now()),
+        }
+        // An empty body for HEAD says nothing about the length of GET's.
+        if let Some(length) = length.filter(|&length| length > 0 || !is_head) {
+            add_length(&mut response, length);
+        }
+        response
+    }
+}
+
+fn add_length(response: &mut Response<Body>, length: u64) {
+    // RFC 9110 8.6: none on 1xx and 204; on 304 it would mean the length of the 200.
+    let status = response.status();
+    let has_no_content = status.is_informational()
+        || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+    if !has_no_content {
+        let headers = response.headers_mut();
+        headers
+            .entry(CONTENT_LENGTH)
+            .or_insert_with(|| length.into());
+    }
+}
+
+/// Adds the date that RFC 9110 6.6.1 wants of a server with a clock.
+fn add_date(response: &mut Response<Body>, now: SystemTime) {
+    response.headers_mut().entry(DATE).or_insert_with(|| {
+        HeaderValue::try_from(httpdate::fmt_http_date(now)).expect("a date is a valid field value")
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[derive(Clone)]
+    struct Five(StatusCode);
+
+    impl Exchange for Five {
+        async fn exchange(&self, _peer: &Peer, _request: Request<()>) -> Response<Body> {
+            let body = Body::full(Bytes::from_static(b"12345"));
+            Response::builder().status(self.0).body(body).unwrap()
+        }
+    }
+
+    async fn answer(method: Method, protocol: Protocol, status: StatusCode) -> Response<Body> {
+        let clock = Clock::starting_at(SystemTime::UNIX_EPOCH);
+        let address = "127.0.0.1:8443".parse().unwrap();
+        let peer = Arc::new(Peer {
+            address,
+            protocol,
+            is_secure: true,
+        });
+        let request = Request::builder().method(method).body(()).unwrap();
+        let answerer = Answerer::new(Five(status), clock).announcing_http3(address);
+        answerer.answer(&peer, request).await
+    }
+
+    #[tokio::test]
+    async fn rfc_9110_9_3_2_head_keeps_the_length_of_get_and_sends_no_body() {
+        let mut response = answer(Method::HEAD, Protocol::Http3, StatusCode::OK).await;
+        assert_eq!(response.headers()[CONTENT_LENGTH], "5");
+        assert!(response.body_mut().next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn hx_19_http3_is_announced_where_it_is_not_spoken() {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let response = answer(Method::GET, protocol, StatusCode::OK).await;
+            assert_eq!(response.headers()[ALT_SVC], "h3=\":8443\"; ma=86400");
+        }
+        let response = answer(Method::GET, Protocol::Http3, StatusCode::OK).await;
+        assert!(!response.headers().contains_key(ALT_SVC));
+    }
+
+    #[tokio::test]
+    async fn rfc_9110_6_6_1_http3_answers_carry_a_date_like_the_others() {
+        let response = answer(Method::GET, Protocol::Http3, StatusCode::OK).await;
+        assert_eq!(response.headers()[DATE], "Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+
+    #[tokio::test]
+    async fn rfc_9110_8_6_no_length_is_made_up_for_304() {
+        let response = answer(Method::GET, Protocol::Http3, StatusCode::NOT_MODIFIED).await;
+        assert!(!response.headers().contains_key(CONTENT_LENGTH));
+    }
+}

@@ -1,0 +1,164 @@
+//! One HTTP/3 connection, from its handshake to its farewell.
+//!
+//! What is here: accepting requests, each answered in a task of its own, GOAWAY and the end. Who
+//! calls it: the endpoint's accept loop. It calls `response` for each request. Deliberately not here:
+//! what is on a stream.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h3::error::Code;
+use h3::server::RequestResolver;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::adapter::{Doors, H3Quic, code};
+use super::response::{self, ResponseStream};
+use crate::exchange::{Exchange, Peer, Protocol};
+use crate::listen::ListenLimits;
+use crate::listen::answer::Answerer;
+
+/// Serves one connection until it ends or has drained.
+pub(super) async fn serve<S: Exchange>(
+    connecting: quinn::Connecting,
+    answerer: Answerer<S>,
+    limits: &Arc<ListenLimits>,
+    ending: CancellationToken,
+) {
+    let shaken = tokio::select! {
+        shaken = timeout(limits.head_timeout, connecting) => shaken,
+        () = ending.cancelled() => return,
+    };
+    let Ok(Ok(quic)) = shaken else {
+        return;
+    };
+    // What h3 holds before it can judge it: twice the head, so that one a little too long still gets
+    // its 431.
+    let (adapter, doors) = H3Quic::new(quic.clone(), 2 * limits.head_bytes_max as u64);
+    let mut builder = h3::server::builder();
+    builder
+        .max_field_section_size(limits.head_bytes_max as u64)
+        .send_grease(false);
+    let Ok(Ok(h3)) = timeout(limits.head_timeout, builder.build(adapter)).await else {
+        return;
+    };
+    let peer = Peer {
+        address: quic.remote_address(),
+        protocol: Protocol::Http3,
+        is_secure: true,
+    };
+    let connection = Connection {
+        quic,
+        h3,
+        doors,
+        answerer: Arc::new(answerer),
+        peer: Arc::new(peer),
+        limits: Arc::clone(limits),
+        requests: JoinSet::new(),
+        sent: VecDeque::new(),
+    };
+    connection.run(ending).await;
+}
+
+struct Connection<S> {
+    quic: quinn::Connection,
+    h3: h3::server::Connection<H3Quic, Bytes>,
+    doors: Doors,
+    answerer: Arc<Answerer<S>>,
+    peer: Arc<Peer>,
+    limits: Arc<ListenLimits>,
+    /// Dropped with the connection, and with them the bodies they were sending.
+    requests: JoinSet<Option<ResponseStream>>,
+    /// The latest responses that were written to their end but may still be on their way.
+    sent: VecDeque<ResponseStream>,
+}
+
+impl<S: Exchange> Connection<S> {
+    async fn run(mut self, ending: CancellationToken) {
+        let mut ending = pin!(ending.cancelled());
+        let mut idle = pin!(tokio::time::sleep(self.limits.idle_timeout));
+        let mut is_closing = false;
+        while !(is_closing && self.requests.is_empty()) {
+            tokio::select! {
+                accepted = self.h3.accept() => match accepted {
+                    Ok(Some(request)) => self.begin(request),
+                    // The client has said goodbye, or the connection is lost.
+                    Ok(None) | Err(_) => break,
+                },
+                Some(ended) = self.requests.join_next() => {
+                    self.note(ended);
+                    if self.requests.is_empty() {
+                        idle.as_mut().reset(Instant::now() + self.limits.idle_timeout);
+                    }
+                }
+                () = &mut ending, if !is_closing => {
+                    is_closing = true;
+                    if self.say_goaway().await.is_err() {
+                        break;
+                    }
+                }
+                () = &mut idle, if !is_closing && self.requests.is_empty() => {
+                    is_closing = true;
+                    self.say_goaway().await.ok();
+                }
+            }
+        }
+        self.close().await;
+    }
+
+    /// Answers a request in a task of its own.
+    fn begin(&mut self, request: RequestResolver<H3Quic, Bytes>) {
+        let Some(stream) = self.doors.take() else {
+            // h3 hands out what the adapter accepted just before.
+            debug_assert!(false, "an accepted request has its door");
+            return;
+        };
+        // A client that migrates (RFC 9000 9) has another address from then on.
+        let address = self.quic.remote_address();
+        if self.peer.address != address {
+            let peer = Peer {
+                address,
+                ..Peer::clone(&self.peer)
+            };
+            self.peer = Arc::new(peer);
+        }
+        let (answerer, peer) = (Arc::clone(&self.answerer), Arc::clone(&self.peer));
+        let limits = Arc::clone(&self.limits);
+        self.requests.spawn(async move {
+            response::serve(request, stream, &answerer, &peer, &limits).await
+        });
+    }
+
+    fn note(&mut self, ended: Result<Option<ResponseStream>, JoinError>) {
+        let Ok(Some(stream)) = ended else {
+            return;
+        };
+        if self.sent.len() >= self.limits.streams_per_connection_max as usize {
+            // Old enough to have arrived, or the client is about to find out that it has not.
+            self.sent.pop_front();
+        }
+        self.sent.push_back(stream);
+    }
+
+    /// Tells the client that requests after the latest one will not be answered (RFC 9114 5.2).
+    async fn say_goaway(&mut self) -> Result<(), h3::error::ConnectionError> {
+        // GOAWAY names the first request that is not answered: one after the latest.
+        self.h3.shutdown(1).await
+    }
+
+    /// Closes the connection once the client has what was sent.
+    async fn close(mut self) {
+        self.requests.shutdown().await;
+        let sent = std::mem::take(&mut self.sent);
+        let arrived = async {
+            for stream in &sent {
+                stream.arrived().await;
+            }
+        };
+        timeout(self.limits.head_timeout, arrived).await.ok();
+        self.quic.close(code(Code::H3_NO_ERROR), b"");
+    }
+}

@@ -1,0 +1,152 @@
+//! HTTP/3 over QUIC.
+//!
+//! What is here: the endpoint of each worker, its settings, and which connections it takes. Who
+//! calls it: `serving`. Below it: `connection` drives one connection, `adapter` is what h3 sees of
+//! quinn, `response` writes one response, `steering` and `filter` bring packets to their worker.
+//! Deliberately not here: 0-RTT, see `tls`.
+
+mod adapter;
+mod connection;
+pub(super) mod filter;
+mod frames;
+mod priority;
+mod response;
+mod steering;
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::{hkdf, hmac};
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::Answerer;
+use super::bind::Secure;
+use super::serving::Worker;
+use super::{ListenLimits, limits};
+use crate::exchange::Exchange;
+
+pub(super) use steering::{WORKERS_MAX, WorkerIndex};
+
+/// Secrets that all workers share, so that any of them can answer for any other.
+pub(super) struct QuicKeys {
+    /// Proves to a client that its connection is gone (RFC 9000 10.3).
+    reset: Arc<hmac::Key>,
+    /// Seals the tokens that prove a client's address (RFC 9000 8.1).
+    token: Arc<hkdf::Prk>,
+}
+
+impl std::fmt::Debug for QuicKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("QuicKeys(..)")
+    }
+}
+
+impl QuicKeys {
+    /// Makes keys for the life of this process.
+    pub(super) fn random() -> Self {
+        let random = || {
+            let mut bytes = [0; 64];
+            aws_lc_rs::rand::fill(&mut bytes).expect("the system has random bytes");
+            bytes
+        };
+        Self {
+            reset: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &random())),
+            token: Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&random())),
+        }
+    }
+}
+
+/// Opens the endpoint of one worker on its socket; runs inside the worker's runtime.
+pub(super) fn endpoint(
+    socket: UdpSocket,
+    secure: &Secure,
+    worker: WorkerIndex,
+    limits: &ListenLimits,
+) -> std::io::Result<Endpoint> {
+    let mut config = EndpointConfig::new(Arc::clone(&secure.quic.reset) as _);
+    config.cid_generator(move || Box::new(steering::WorkerConnectionIds { worker }));
+    let crypto = QuicServerConfig::try_from(Arc::clone(&secure.tls.quic))
+        .expect("the QUIC settings offer TLS 1.3 and its mandatory cipher suite");
+    let mut server = ServerConfig::new(Arc::new(crypto), Arc::clone(&secure.quic.token) as _);
+    server
+        .transport_config(Arc::new(transport(limits)))
+        .max_incoming(limits::QUIC_HANDSHAKES_WAITING_MAX)
+        .incoming_buffer_size(limits::QUIC_HANDSHAKE_BYTES_MAX)
+        .incoming_buffer_size_total(limits::QUIC_HANDSHAKES_BYTES_MAX);
+    Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))
+}
+
+fn transport(limits: &ListenLimits) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(limits.streams_per_connection_max.into())
+        .max_concurrent_uni_streams(VarInt::from_u32(limits::CLIENT_UNI_STREAMS_MAX))
+        .stream_receive_window(VarInt::from_u32(limits::REQUEST_STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(limits::REQUEST_CONNECTION_WINDOW_BYTES))
+        .send_window(limits::QUIC_SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(None)
+        .initial_rtt(limits::QUIC_INITIAL_RTT)
+        .keep_alive_interval(Some(limits::PING_INTERVAL))
+        .max_idle_timeout(Some(
+            limits::QUIC_SILENCE_MAX
+                .try_into()
+                .expect("30 s fit a varint"),
+        ));
+    transport
+}
+
+/// Takes the connections of one endpoint until it is closed.
+///
+/// While the node drains, and beyond the connection limit, new ones are refused; under load a client
+/// first has to prove its address.
+pub(super) async fn accept<S: Exchange>(
+    worker: Arc<Worker<S>>,
+    endpoint: Endpoint,
+    answerer: Answerer<S>,
+    drain: CancellationToken,
+) {
+    let ending = worker.tasks.signal();
+    while let Some(incoming) = endpoint.accept().await {
+        if drain.is_cancelled() {
+            incoming.refuse();
+            continue;
+        }
+        if is_under_load(&worker) && incoming.may_retry() && !incoming.remote_address_validated() {
+            // Only a client that receives at its address can come back with the token.
+            incoming.retry().ok();
+            continue;
+        }
+        let Ok(permit) = Arc::clone(&worker.connections).try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let Ok(connecting) = incoming.accept() else {
+            continue;
+        };
+        let answerer = answerer.clone();
+        let limits = Arc::clone(&worker.limits);
+        let ending = ending.clone();
+        worker.tasks.spawn(async move {
+            connection::serve(connecting, answerer, &limits, ending).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Whether connections are scarce: more than half of a worker's are open.
+fn is_under_load<S>(worker: &Worker<S>) -> bool {
+    worker.connections.available_permits() < worker.limits.connections_per_worker_max / 2
+}
+
+/// Closes what is left on an endpoint and gives the packets that say so a moment to leave.
+pub(super) async fn close(endpoint: &Endpoint) {
+    endpoint.close(adapter::code(h3::error::Code::H3_NO_ERROR), b"");
+    timeout(FAREWELL_TIME, endpoint.wait_idle()).await.ok();
+}
+
+/// Time for closing packets; a client that misses them learns it by a stateless reset or a timeout.
+const FAREWELL_TIME: Duration = Duration::from_millis(500);

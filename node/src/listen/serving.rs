@@ -1,0 +1,268 @@
+//! Workers: one thread, one runtime and one set of sockets per core.
+//!
+//! What is here: starting the workers, accepting connections, draining and joining. Who calls it:
+//! [`super::Bound::serve`]. Deliberately not here: what is said on a connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::bind::{Addresses, BindError, Bound, Secure, WorkerSockets};
+use super::{ListenLimits, answer::Answerer, quic, tcp};
+use crate::clock::Clock;
+use crate::exchange::Exchange;
+use crate::tasks::Tasks;
+
+/// The running workers of a node.
+///
+/// Dropped without [`Serving::join`] the workers go on until they are asked to drain.
+#[derive(Debug)]
+pub struct Serving {
+    addresses: Addresses,
+    workers: Vec<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    thread: JoinHandle<()>,
+    ended: oneshot::Receiver<usize>,
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every response got to its end.
+    Whole,
+    /// The time was up; so many connections and streams were cut.
+    Cut(usize),
+}
+
+impl Serving {
+    /// Returns where the node can be reached.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Waits until every worker has drained and ended; nothing runs afterwards.
+    ///
+    /// A drain begins when the token given to [`Bound::serve`] is cancelled and takes at most
+    /// `drain_timeout` and a moment to say farewell.
+    ///
+    /// # Panics
+    ///
+    /// If a worker panicked, which is a bug in this module: a panic on a connection ends only that.
+    pub async fn join(self) -> Drained {
+        let mut cut = 0;
+        for worker in self.workers {
+            let ended = worker.ended.await;
+            // The thread sends as its last act, so this does not block.
+            worker.thread.join().expect("a worker does not panic");
+            cut += ended.expect("a worker that did not panic reports its end");
+        }
+        if cut == 0 {
+            Drained::Whole
+        } else {
+            Drained::Cut(cut)
+        }
+    }
+}
+
+/// Starts one thread per worker.
+pub(super) fn start(
+    bound: Bound,
+    service: impl Exchange,
+    drain: CancellationToken,
+) -> Result<Serving, BindError> {
+    let limits = Arc::new(bound.limits);
+    let mut workers = Vec::with_capacity(bound.workers.len());
+    for (index, sockets) in bound.workers.into_iter().enumerate() {
+        let failed = |source| BindError::Worker { index, source };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let worker = Worker {
+            service: service.clone(),
+            secure: bound.secure.clone(),
+            index: quic::WorkerIndex(index),
+            limits: Arc::clone(&limits),
+            tasks: Tasks::new(),
+            connections: Arc::new(Semaphore::new(limits.connections_per_worker_max)),
+        };
+        let drain = drain.clone();
+        let (report, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("seawall-{index}"))
+            .spawn(move || {
+                let cut = worker.run(&runtime, sockets, &drain);
+                // Cuts what was left: connections die with their runtime.
+                drop(runtime);
+                report.send(cut).ok();
+            })
+            .map_err(failed)?;
+        workers.push(Running { thread, ended });
+    }
+    Ok(Serving {
+        addresses: bound.addresses,
+        workers,
+    })
+}
+
+/// The tasks that take new connections.
+#[derive(Debug, Default)]
+struct Accepting {
+    /// Ends when a drain begins: the system then refuses connections.
+    tcp: JoinSet<()>,
+    /// Ends with a drain: in it new connections are refused, where silence would cost the client
+    /// seconds.
+    quic: JoinSet<()>,
+}
+
+/// One worker, on its own thread.
+pub(super) struct Worker<S> {
+    pub(super) service: S,
+    secure: Option<Secure>,
+    index: quic::WorkerIndex,
+    pub(super) limits: Arc<ListenLimits>,
+    pub(super) tasks: Tasks,
+    /// One permit per connection that may be open.
+    pub(super) connections: Arc<Semaphore>,
+}
+
+impl<S: Exchange> Worker<S> {
+    fn run(self, runtime: &Runtime, sockets: WorkerSockets, drain: &CancellationToken) -> usize {
+        let worker = Arc::new(self);
+        runtime.block_on(async {
+            let mut accepting = Accepting::default();
+            let endpoints = worker.listen(sockets, &mut accepting, drain);
+            drain.cancelled().await;
+            accepting.tcp.shutdown().await;
+            let left = worker.tasks.end(worker.limits.drain_timeout).await;
+            accepting.quic.shutdown().await;
+            for endpoint in endpoints {
+                quic::close(&endpoint).await;
+            }
+            left
+        })
+    }
+
+    /// Starts accepting on every socket; returns the QUIC endpoints, which outlive the accepting.
+    fn listen(
+        self: &Arc<Self>,
+        sockets: WorkerSockets,
+        accepting: &mut Accepting,
+        drain: &CancellationToken,
+    ) -> Vec<quinn::Endpoint> {
+        let clock = Clock::system();
+        let clear = Answerer::new(self.service.clone(), clock);
+        for listener in sockets.http {
+            let listener = registered(listener);
+            accepting
+                .tcp
+                .spawn(Arc::clone(self).accept_clear(listener, clear.clone()));
+        }
+        let Some(secure) = &self.secure else {
+            return Vec::new();
+        };
+        let mut endpoints = Vec::new();
+        for socket in sockets.quic {
+            let endpoint = quic::endpoint(socket, secure, self.index, &self.limits)
+                .expect("a bound socket and checked settings make an endpoint");
+            let accept = quic::accept(
+                Arc::clone(self),
+                endpoint.clone(),
+                clear.clone(),
+                drain.clone(),
+            );
+            accepting.quic.spawn(accept);
+            endpoints.push(endpoint);
+        }
+        let acceptor = TlsAcceptor::from(Arc::clone(&secure.tls.tcp));
+        for listener in sockets.https {
+            let listener = registered(listener);
+            let answerer = match listener.local_addr() {
+                Ok(address) if !endpoints.is_empty() => clear.clone().announcing_http3(address),
+                Ok(_) | Err(_) => clear.clone(),
+            };
+            let accept = Arc::clone(self).accept_tls(listener, acceptor.clone(), answerer);
+            accepting.tcp.spawn(accept);
+        }
+        endpoints
+    }
+
+    async fn accept_clear(self: Arc<Self>, listener: TcpListener, answerer: Answerer<S>) {
+        loop {
+            let (stream, client) = accepted(&listener).await;
+            // One too many: closed at once.
+            let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+                continue;
+            };
+            let worker = Arc::clone(&self);
+            let answerer = answerer.clone();
+            self.tasks.spawn(async move {
+                let (limits, tasks) = (&worker.limits, &worker.tasks);
+                tcp::serve_clear(stream, client, &answerer, limits, tasks).await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn accept_tls(
+        self: Arc<Self>,
+        listener: TcpListener,
+        acceptor: TlsAcceptor,
+        answerer: Answerer<S>,
+    ) {
+        loop {
+            let (stream, client) = accepted(&listener).await;
+            let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+                continue;
+            };
+            let worker = Arc::clone(&self);
+            let (acceptor, answerer) = (acceptor.clone(), answerer.clone());
+            self.tasks.spawn(async move {
+                let (limits, tasks) = (&worker.limits, &worker.tasks);
+                tcp::serve_tls(stream, client, &acceptor, &answerer, limits, tasks).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+fn registered(listener: std::net::TcpListener) -> TcpListener {
+    TcpListener::from_std(listener).expect("a bound listener fits the worker's event queue")
+}
+
+async fn accepted(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_of_one_connection(&error) => {}
+            // Out of descriptors or memory: there is no event for "there are some again".
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Whether an error of accept is about the connection that was to be accepted (see accept(2)).
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    [
+        ConnectionAborted,
+        ConnectionRefused,
+        ConnectionReset,
+        Interrupted,
+    ]
+    .contains(&error.kind())
+}
+
+/// Pause before accepting again when the machine is out of a resource.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

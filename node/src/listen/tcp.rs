@@ -1,0 +1,304 @@
+//! HTTP/1.1 and HTTP/2 over TCP, encrypted or not.
+//!
+//! What is here: one connection from its first byte to its end, for any byte stream. Who calls it:
+//! the workers for sockets; tests for the streams of a simulated network. It calls the service
+//! through `answer`. Deliberately not here: accepting connections, HTTP/3.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::activity::{Activity, CountedBody, Overdue, WatchedIo};
+use super::answer::Answerer;
+use super::{ListenLimits, limits};
+use crate::clock::Clock;
+use crate::exchange::{Exchange, Peer, Protocol};
+use crate::tasks::Tasks;
+
+/// Serves HTTP/1.1 or HTTP/2 with prior knowledge on a clear-text stream, to its end.
+///
+/// `tasks` owns what the connection starts, and asks it to drain: HTTP/1.1 ends after the current
+/// response with `Connection: close`, HTTP/2 after GOAWAY and the streams begun before it.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the stream at once; responses under way are cut, never completed.
+pub async fn serve_stream<IO>(
+    io: IO,
+    client: SocketAddr,
+    service: impl Exchange,
+    limits: &ListenLimits,
+    tasks: &Tasks,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answerer = Answerer::new(service, Clock::system());
+    serve_clear(io, client, &answerer, limits, tasks).await;
+}
+
+/// Serves a clear-text stream.
+pub(super) async fn serve_clear<IO, S>(
+    mut io: IO,
+    client: SocketAddr,
+    answerer: &Answerer<S>,
+    limits: &ListenLimits,
+    tasks: &Tasks,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Exchange,
+{
+    let detected = tokio::select! {
+        detected = timeout(limits.head_timeout, detect(&mut io)) => detected,
+        () = tasks.ending() => return,
+    };
+    let Ok(Some((protocol, already_read))) = detected else {
+        return;
+    };
+    let peer = Peer {
+        address: client,
+        protocol,
+        is_secure: false,
+    };
+    let connection = Connection {
+        answerer,
+        peer: Arc::new(peer),
+        limits,
+        tasks,
+    };
+    connection.serve(io, already_read).await;
+}
+
+/// Serves a stream that begins with a TLS handshake.
+pub(super) async fn serve_tls<IO, S>(
+    io: IO,
+    client: SocketAddr,
+    acceptor: &TlsAcceptor,
+    answerer: &Answerer<S>,
+    limits: &ListenLimits,
+    tasks: &Tasks,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Exchange,
+{
+    let shaken = tokio::select! {
+        shaken = timeout(limits.head_timeout, acceptor.accept(io)) => shaken,
+        () = tasks.ending() => return,
+    };
+    let Ok(Ok(stream)) = shaken else {
+        return;
+    };
+    let protocol = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        // RFC 7301 lets a client say nothing; HTTP/1.1 is what it then speaks.
+        Some(_) | None => Protocol::Http1,
+    };
+    let peer = Peer {
+        address: client,
+        protocol,
+        is_secure: true,
+    };
+    let connection = Connection {
+        answerer,
+        peer: Arc::new(peer),
+        limits,
+        tasks,
+    };
+    connection.serve(stream, Bytes::new()).await;
+}
+
+/// Reads until it is clear whether the client speaks HTTP/2 with prior knowledge (RFC 9113 3.3).
+///
+/// Returns what was read with it; `None` if the stream ended first.
+async fn detect<IO: AsyncRead + Unpin>(io: &mut IO) -> Option<(Protocol, Bytes)> {
+    let mut read = BytesMut::with_capacity(HTTP2_PREFACE.len());
+    while HTTP2_PREFACE.starts_with(&read) {
+        if read.len() == HTTP2_PREFACE.len() {
+            return Some((Protocol::Http2, read.freeze()));
+        }
+        if io.read_buf(&mut read).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some((Protocol::Http1, read.freeze()))
+}
+
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+struct Connection<'a, S> {
+    answerer: &'a Answerer<S>,
+    peer: Arc<Peer>,
+    limits: &'a ListenLimits,
+    tasks: &'a Tasks,
+}
+
+impl<S: Exchange> Connection<'_, S> {
+    async fn serve<IO>(self, io: IO, already_read: Bytes)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let protocol = self.peer.protocol;
+        let activity = Activity::new(protocol == Protocol::Http1);
+        let io = TokioIo::new(WatchedIo {
+            io,
+            already_read,
+            activity: activity.clone(),
+        });
+        let service = {
+            let (activity, peer) = (activity.clone(), Arc::clone(&self.peer));
+            let answerer = Arc::new(self.answerer.clone());
+            hyper::service::service_fn(move |request| {
+                answer(
+                    Arc::clone(&answerer),
+                    Arc::clone(&peer),
+                    activity.clone(),
+                    request,
+                )
+            })
+        };
+        match protocol {
+            Protocol::Http1 => {
+                let connection = http1(self.limits).serve_connection(io, service);
+                drive(connection, &activity, self.limits, self.tasks.signal()).await;
+            }
+            Protocol::Http2 => {
+                let executor = OwnedExecutor(self.tasks.clone());
+                let connection = http2(executor, self.limits).serve_connection(io, service);
+                drive(connection, &activity, self.limits, self.tasks.signal()).await;
+            }
+            Protocol::Http3 => unreachable!("HTTP/3 is no byte stream"),
+        }
+    }
+}
+
+async fn answer<S: Exchange>(
+    answerer: Arc<Answerer<S>>,
+    peer: Arc<Peer>,
+    activity: Activity,
+    request: Request<Incoming>,
+) -> Result<Response<CountedBody>, Infallible> {
+    let in_flight = activity.request();
+    // The body of the request is dropped unread: hyper then skips it or closes the connection, so
+    // that it cannot be taken for the next request.
+    let (head, _) = request.into_parts();
+    let response = answerer.answer(&peer, Request::from_parts(head, ())).await;
+    Ok(response.map(|body| CountedBody {
+        body,
+        _in_flight: in_flight,
+    }))
+}
+
+fn http1(limits: &ListenLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // `Activity` times heads, and tells them from idling.
+        .header_read_timeout(None)
+        .max_header_size(limits.head_bytes_max)
+        .max_headers(limits::HEAD_FIELDS_MAX)
+        .max_buf_size(limits::HTTP1_BUFFER_BYTES_MAX.max(limits.head_bytes_max))
+        .half_close(false)
+        .keep_alive(true)
+        .pipeline_flush(true);
+    builder
+}
+
+fn http2(executor: OwnedExecutor, limits: &ListenLimits) -> http2::Builder<OwnedExecutor> {
+    let mut builder = http2::Builder::new(executor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_per_connection_max)
+        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        // We only receive requests: small windows.
+        .initial_stream_window_size(limits::REQUEST_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::REQUEST_CONNECTION_WINDOW_BYTES)
+        .adaptive_window(false)
+        .max_frame_size(limits::HTTP2_FRAME_BYTES_MAX)
+        .max_send_buf_size(limits::HTTP2_STREAM_SEND_BYTES_MAX)
+        .max_pending_accept_reset_streams(limits::HTTP2_RESETS_MAX)
+        .max_local_error_reset_streams(limits::HTTP2_OUR_RESETS_MAX)
+        // FM-21: a held request must not look dead to a middlebox.
+        .keep_alive_interval(limits::PING_INTERVAL)
+        .keep_alive_timeout(limits::PING_TIMEOUT);
+    builder
+}
+
+/// Runs the streams of an HTTP/2 connection as tasks that the node owns.
+#[derive(Clone, Debug)]
+struct OwnedExecutor(Tasks);
+
+impl<F> hyper::rt::Executor<F> for OwnedExecutor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+/// Drives a connection until it ends, is overdue, or has drained.
+async fn drive<C: GracefulConnection>(
+    connection: C,
+    activity: &Activity,
+    limits: &ListenLimits,
+    ending: CancellationToken,
+) {
+    let mut connection = pin!(connection);
+    let overdue = tokio::select! {
+        biased;
+        overdue = until_overdue(connection.as_mut(), activity, limits) => overdue,
+        () = ending.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            // The owner of the tasks sets the deadline of a drain; a connection that falls silent
+            // in it ends as always.
+            until_overdue(connection.as_mut(), activity, limits).await
+        }
+    };
+    if overdue == Some(Overdue::Idle) {
+        connection.as_mut().graceful_shutdown();
+        // What happens in the time of the farewell no longer counts.
+        timeout(limits.head_timeout, connection).await.ok();
+    }
+}
+
+/// Polls a connection to its end (`None`), or until it is overdue.
+async fn until_overdue<C: GracefulConnection>(
+    mut connection: Pin<&mut C>,
+    activity: &Activity,
+    limits: &ListenLimits,
+) -> Option<Overdue> {
+    let mut alarm = pin!(tokio::time::sleep_until(activity.deadline(limits).0));
+    std::future::poll_fn(|cx: &mut Context<'_>| {
+        if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        loop {
+            let (deadline, overdue) = activity.deadline(limits);
+            if deadline <= Instant::now() {
+                return Poll::Ready(Some(overdue));
+            }
+            // A deadline that moved away is looked up when the alarm rings: re-arming the timer on
+            // every event would cost more than a rare useless wake-up.
+            if deadline < alarm.deadline() || alarm.is_elapsed() {
+                alarm.as_mut().reset(deadline);
+            }
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,165 @@
+//! What a client of each protocol gets to see of a body.
+
+use http::header::CONTENT_LENGTH;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::body::BodyWriter;
+
+#[tokio::test]
+async fn every_protocol_brings_the_same_bytes() {
+    let server = Server::start(Scripted::sized());
+    for way in Way::ALL {
+        let mut client = server.connect(way).await;
+        for size in [0, 1, 1_500, 65_536, 2 * 1024 * 1024] {
+            let mut answer = client.get(&format!("/{size}")).await;
+            assert_eq!(answer.status, StatusCode::OK);
+            let body = answer.collect().await.unwrap();
+            assert!(body == sample(size), "{way:?} {size}: {} bytes", body.len());
+        }
+    }
+    assert_eq!(server.stop().await, Drained::Whole);
+}
+
+#[tokio::test]
+async fn rfc_9110_9_3_2_head_is_the_head_of_get_on_every_protocol() {
+    let server = Server::start(Scripted::sized());
+    for way in Way::ALL {
+        let mut client = server.connect(way).await;
+        for _ in 0..2 {
+            let mut answer = client.send(request(Method::HEAD, "/70000")).await.unwrap();
+            assert_eq!(answer.headers[CONTENT_LENGTH], "70000", "{way:?}");
+            assert_eq!(answer.collect().await.unwrap().len(), 0, "{way:?}");
+        }
+    }
+}
+
+/// A service that hands the writing end of each body to the test.
+fn growing(length: Option<u64>) -> (Scripted, mpsc::Receiver<BodyWriter>) {
+    let (writers, receiver) = mpsc::channel(1);
+    let service = Scripted::new(move |_, _| {
+        let (writer, body) = Body::relayed(length, 4);
+        let writers = writers.clone();
+        async move {
+            writers.send(writer).await.unwrap();
+            Response::new(body)
+        }
+    });
+    (service, receiver)
+}
+
+#[tokio::test]
+async fn a_growing_body_is_read_while_it_is_written() {
+    let (service, mut writers) = growing(None);
+    let server = Server::start(service);
+    for way in Way::ALL {
+        let mut client = server.connect(way).await;
+        let mut answer = client.get("/").await;
+        let writer = writers.recv().await.unwrap();
+        for part in ["one", "two"] {
+            writer.write(Bytes::from(part)).await.unwrap();
+            assert_eq!(answer.next().await.unwrap().unwrap(), part, "{way:?}");
+        }
+        writer.end().await.unwrap();
+        assert!(answer.next().await.is_none(), "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn fm_22_ld_06_a_body_that_fails_never_looks_whole() {
+    for length in [None, Some(1_000_000)] {
+        let (service, mut writers) = growing(length);
+        let server = Server::start(service);
+        for way in Way::ALL {
+            let mut client = server.connect(way).await;
+            let mut answer = client.get("/").await;
+            let writer = writers.recv().await.unwrap();
+            writer.write(sample(1_000)).await.unwrap();
+            assert_eq!(answer.next().await.unwrap().unwrap(), sample(1_000));
+            drop(writer);
+            answer.collect().await.unwrap_err();
+        }
+    }
+}
+
+#[tokio::test]
+async fn ca_06_a_viewer_who_leaves_drops_the_body() {
+    let (service, mut writers) = growing(None);
+    let server = Server::start(service);
+    for way in Way::ALL {
+        let mut client = server.connect(way).await;
+        let answer = client.get("/").await;
+        let writer = writers.recv().await.unwrap();
+        drop(answer);
+        client.leave().await;
+        writer.reader_gone().await;
+    }
+}
+
+#[tokio::test]
+async fn ca_06_a_viewer_who_resets_a_stream_drops_its_body_and_keeps_the_connection() {
+    let (service, mut writers) = growing(None);
+    let server = Server::start(service);
+    for way in [Way::H2Clear, Way::H2Tls, Way::H3] {
+        let mut client = server.connect(way).await;
+        let answer = client.get("/").await;
+        let writer = writers.recv().await.unwrap();
+        drop(answer);
+        writer.reader_gone().await;
+
+        let mut second = client.get("/").await;
+        writers.recv().await.unwrap().end().await.unwrap();
+        assert_eq!(second.collect().await.unwrap().len(), 0, "{way:?}");
+    }
+}
+
+/// Tells a test that a future was dropped.
+struct Dropped(mpsc::Sender<()>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.try_send(()).ok();
+    }
+}
+
+#[tokio::test]
+async fn ca_06_a_viewer_who_leaves_while_held_ends_the_exchange() {
+    let (started, mut starts) = mpsc::channel(1);
+    let (dropped, mut drops) = mpsc::channel(1);
+    let server = Server::start(Scripted::new(move |_, _| {
+        let (started, dropped) = (started.clone(), Dropped(dropped.clone()));
+        async move {
+            started.send(()).await.unwrap();
+            std::future::pending::<()>().await;
+            drop(dropped);
+            unreachable!("a pending future never ends")
+        }
+    }));
+    for way in Way::ALL {
+        let mut client = server.connect(way).await;
+        tokio::select! {
+            answer = client.send(request(Method::GET, "/")) => panic!("{:?}", answer.err()),
+            _ = starts.recv() => {}
+        }
+        client.leave().await;
+        drops.recv().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn hx_19_http3_is_announced_over_tls_only() {
+    let server = Server::start(Scripted::sized());
+    let expected = format!("h3=\":{}\"; ma=86400", server.https().port());
+    for way in Way::ALL {
+        let answer = server.connect(way).await.get("/1").await;
+        let announced = answer.headers.get("alt-svc").map(|v| v.to_str().unwrap());
+        let is_expected = [Way::H1Tls, Way::H2Tls].contains(&way);
+        assert_eq!(
+            announced,
+            is_expected.then_some(expected.as_str()),
+            "{way:?}"
+        );
+        assert!(answer.headers.contains_key("date"), "{way:?}");
+        assert_eq!(answer.headers[CONTENT_LENGTH], "1", "{way:?}");
+    }
+}
