@@ -1,0 +1,23 @@
+//! HLS: playlists, requests for them, and the live state they add up to.
+//!
+//! ```text
+//! text ──► Playlist ─┬─► MultivariantPlaylist
+//!                                       └─► Rendition    (versions over time)
+//! ```
+//!
+//! The rules cited as `LL-..` and `CA-..` are those of `docs/reference/protocol.md`.
+
+mod attributes;
+mod media_parser;
+mod media_playlist;
+mod multivariant;
+mod playlist;
+mod text;
+
+pub use crate::position::{MediaSequenceNumber, Position};
+pub use media_playlist::{
+    ByteRange, DateRange, Define, HintKind, Key, Map, MediaPlaylist, Part, PlaylistType,
+    PreloadHint, RenditionReport, Segment, ServerControl, Skipped,
+};
+pub use multivariant::{ChildKind, ChildPlaylist, ContentSteering, MultivariantPlaylist};
+pub use playlist::{Limits, Playlist, PlaylistError};
