@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! text ──► Playlist ─┬─► MultivariantPlaylist
+//!                    └─► MediaPlaylist ─┬─► answer       (one request against one version)
 //!                                       └─► Rendition    (versions over time)
 //! ```
 //!
 //! The rules cited as `LL-..` and `CA-..` are those of `docs/reference/protocol.md`.
 
+mod answer;
 mod attributes;
+mod directives;
 mod media_parser;
 mod media_playlist;
 mod multivariant;
@@ -15,6 +18,8 @@ mod playlist;
 mod text;
 
 pub use crate::position::{MediaSequenceNumber, Position};
+pub use answer::{Answer, Refusal, advance_part_limit, answer};
+pub use directives::{DeliveryDirectives, DirectiveError, Skip};
 pub use media_playlist::{
     ByteRange, DateRange, Define, HintKind, Key, Map, MediaPlaylist, Part, PlaylistType,
     PreloadHint, RenditionReport, Segment, ServerControl, Skipped,
