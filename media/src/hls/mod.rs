@@ -3,6 +3,7 @@
 //! ```text
 //! text ──► Playlist ─┬─► MultivariantPlaylist
 //!                    └─► MediaPlaylist ─┬─► answer       (one request against one version)
+//!                                       ├─► delta_update (the short form of a version)
 //!                                       └─► Rendition    (versions over time)
 //! ```
 //!
@@ -10,15 +11,19 @@
 
 mod answer;
 mod attributes;
+mod delta;
 mod directives;
 mod media_parser;
 mod media_playlist;
 mod multivariant;
 mod playlist;
 mod text;
+#[cfg(test)]
+mod timeline;
 
 pub use crate::position::{MediaSequenceNumber, Position};
 pub use answer::{Answer, Refusal, advance_part_limit, answer};
+pub use delta::{MergeError, delta_update, merge_delta};
 pub use directives::{DeliveryDirectives, DirectiveError, Skip};
 pub use media_playlist::{
     ByteRange, DateRange, Define, HintKind, Key, Map, MediaPlaylist, Part, PlaylistType,
