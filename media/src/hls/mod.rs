@@ -17,6 +17,7 @@ mod media_parser;
 mod media_playlist;
 mod multivariant;
 mod playlist;
+mod rendition;
 mod text;
 #[cfg(test)]
 mod timeline;
@@ -31,3 +32,4 @@ pub use media_playlist::{
 };
 pub use multivariant::{ChildKind, ChildPlaylist, ContentSteering, MultivariantPlaylist};
 pub use playlist::{Limits, Playlist, PlaylistError};
+pub use rendition::{HintChange, HintedResource, Rendition, Update};
