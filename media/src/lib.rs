@@ -13,6 +13,7 @@ pub mod hls;
 mod kind;
 mod position;
 mod time;
+pub mod uri;
 
 pub use kind::{Kind, is_playlist_content_type, is_playlist_path};
 pub use position::{MediaSequenceNumber, Position};
