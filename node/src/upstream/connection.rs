@@ -28,6 +28,7 @@ pub(super) struct Lease {
     member: MemberId,
     /// Whether the connection has answered anything: if it then dies, it died of age and not of this request.
     has_answered: Arc<AtomicBool>,
+    is_over: bool,
     wire: LeasedWire,
 }
 
@@ -67,8 +68,14 @@ impl Lease {
             pool,
             member,
             has_answered,
+            is_over: false,
             wire,
         }
+    }
+
+    /// Ends the exchange after the last byte of the answer.
+    pub(super) fn end(mut self) {
+        self.is_over = true;
     }
 
     /// Sends the request and waits for the head of the answer.
@@ -124,6 +131,9 @@ impl Drop for Lease {
                 // The task makes sure that the exchange is over before the pool sees the connection again.
                 // If the task is gone, so is the connection, and the sender is dropped here.
                 if let Some(sender) = sender.take() {
+                    if self.is_over {
+                        self.pool.await_return(self.member);
+                    }
                     drop(back.try_send(sender));
                 }
             }

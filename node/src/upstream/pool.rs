@@ -68,6 +68,8 @@ struct Member {
     id: MemberId,
     wire: Wire,
     in_use: usize,
+    /// Whether the exchange is over and the connection about to be given back.
+    is_returning: bool,
     idle_since: Instant,
     has_answered: Arc<AtomicBool>,
 }
@@ -251,6 +253,14 @@ impl Pool {
         }
     }
 
+    /// Notes that an HTTP/1.1 connection will be given back at once: nobody needs a new one instead.
+    pub(super) fn await_return(&self, member: MemberId) {
+        let mut state = self.state.lock();
+        if let Some(member) = state.members.iter_mut().find(|m| m.id == member) {
+            member.is_returning = true;
+        }
+    }
+
     /// Takes back a place on an HTTP/2 connection.
     pub(super) fn release(self: &Arc<Self>, member: MemberId) {
         self.free(member, |_wire| {});
@@ -275,6 +285,7 @@ impl Pool {
             if let Some(member) = state.members.iter_mut().find(|m| m.id == id) {
                 debug_assert!(member.in_use > 0, "a place is given back once");
                 member.in_use = member.in_use.saturating_sub(1);
+                member.is_returning = false;
                 member.idle_since = Instant::now();
                 give(&mut member.wire);
             }
@@ -366,6 +377,7 @@ impl Pool {
                 id,
                 wire,
                 in_use: 0,
+                is_returning: false,
                 idle_since: Instant::now(),
                 has_answered: Arc::default(),
             });
@@ -405,7 +417,8 @@ impl State {
             .connections_per_parent_max
             .max(1)
             .saturating_sub(self.members.len() + self.dialing);
-        let dials = needed.saturating_sub(self.dialing).min(room);
+        let returning = self.members.iter().filter(|m| m.is_returning).count();
+        let dials = needed.saturating_sub(self.dialing + returning).min(room);
         self.dialing += dials;
         dials
     }

@@ -43,8 +43,20 @@ pub struct ForwardBody {
 impl ForwardBody {
     /// Ties a body to its place on the connection.
     pub(super) fn new(incoming: Incoming, lease: Lease) -> Self {
-        let lease = (!incoming.is_end_stream()).then_some(lease);
-        Self { incoming, lease }
+        let mut body = Self {
+            incoming,
+            lease: Some(lease),
+        };
+        body.end_if_over();
+        body
+    }
+
+    fn end_if_over(&mut self) {
+        if self.incoming.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            lease.end();
+        }
     }
 }
 
@@ -58,8 +70,14 @@ impl Body for ForwardBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.incoming).poll_frame(cx));
-        if !matches!(frame, Some(Ok(_))) || this.incoming.is_end_stream() {
-            this.lease = None;
+        match &frame {
+            Some(Ok(_)) => this.end_if_over(),
+            Some(Err(_)) => this.lease = None,
+            None => {
+                if let Some(lease) = this.lease.take() {
+                    lease.end();
+                }
+            }
         }
         Poll::Ready(frame)
     }

@@ -64,7 +64,6 @@ async fn a_kept_http1_connection_is_used_again() {
     let upstream = site.upstream();
     for _ in 0..5 {
         get(&upstream, &bulk("/a")).await.unwrap();
-        settle().await;
     }
     assert_eq!(site.parents[0].connections(), 1);
     assert_eq!(site.parents[0].seen().len(), 5);
