@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::dial::{Counted, Http2Driver, Http2Watch};
-use super::pool::{MemberId, Pool};
+use super::members::MemberId;
+use super::pool::Pool;
 use super::request::{Canonical, NoBody};
 
 /// The right to one exchange on a connection; dropping it gives the place back.

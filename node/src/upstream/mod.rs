@@ -10,6 +10,7 @@ mod connector;
 mod dial;
 mod error;
 mod health;
+mod members;
 mod pool;
 mod request;
 mod response;

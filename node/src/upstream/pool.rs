@@ -14,20 +14,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::config::{ParentId, UpstreamLimits};
-use super::connection::{Keeper, Lease, LeasedWire};
-use super::dial::{Dialer, Http2Watch, Opened};
+use super::connection::{Keeper, Lease};
+use super::dial::{Dialer, Opened};
 use super::error::{ConnectError, UpstreamError};
 use super::health::{Fault, Health};
+use super::members::{MemberId, Members, Wire};
 use super::request::{Class, NoBody};
 use crate::tasks::Tasks;
 
@@ -46,46 +46,12 @@ pub(super) struct Pool {
 }
 
 /// Invariant: whoever waits has room on no connection, and `waiting.len() <= limits.waiting_max`.
-/// Invariant: `members.len() + dialing <= limits.connections_per_parent_max`.
 #[derive(Debug)]
 struct State {
-    members: Vec<Member>,
-    dialing: usize,
+    members: Members,
     /// By ticket, so that the first is the one who waits longest, and who leaves is found.
     waiting: BTreeMap<u64, oneshot::Sender<Grant>>,
     next_ticket: u64,
-    next_member: u64,
-    /// Whether the next connection is expected to carry several requests: the last one did.
-    is_multiplexed: bool,
-}
-
-/// Which connection of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MemberId(u64);
-
-#[derive(Debug)]
-struct Member {
-    id: MemberId,
-    wire: Wire,
-    in_use: usize,
-    /// Whether the exchange is over and the connection about to be given back.
-    is_returning: bool,
-    idle_since: Instant,
-    has_answered: Arc<AtomicBool>,
-}
-
-#[derive(Debug)]
-enum Wire {
-    Http1 {
-        /// The connection, while nobody has it.
-        idle: Option<http1::SendRequest<NoBody>>,
-        back: mpsc::Sender<http1::SendRequest<NoBody>>,
-        received: Arc<AtomicU64>,
-    },
-    Http2 {
-        sender: http2::SendRequest<NoBody>,
-        watch: Arc<Http2Watch>,
-    },
 }
 
 /// What one who waits is told.
@@ -116,13 +82,15 @@ impl Pool {
         limits: UpstreamLimits,
         tasks: Tasks,
     ) -> Self {
+        let members = Members::new(
+            limits.connections_per_parent_max,
+            limits.streams_per_connection_max,
+            dialer.expects_http2(),
+        );
         let state = State {
-            members: Vec::new(),
-            dialing: 0,
+            members,
             waiting: BTreeMap::new(),
             next_ticket: 0,
-            next_member: 0,
-            is_multiplexed: dialer.expects_http2(),
         };
         Self {
             parent,
@@ -147,7 +115,7 @@ impl Pool {
         let (_line, granted, dials) = {
             let mut state = self.state.lock();
             if state.waiting.is_empty()
-                && let Some(lease) = state.take(self)
+                && let Some(lease) = state.members.take(self)
             {
                 return Ok(lease);
             }
@@ -161,7 +129,7 @@ impl Pool {
             state.next_ticket += 1;
             state.waiting.insert(ticket, sender);
             let line = InLine { pool: self, ticket };
-            (line, granted, state.plan_dials(&self.limits))
+            (line, granted, state.plan_dials())
         };
         for _ in 0..dials {
             self.start_dial(None);
@@ -176,7 +144,7 @@ impl Pool {
         self: &Arc<Self>,
         wait: Duration,
     ) -> Result<Lease, UpstreamError> {
-        let has_room = self.state.lock().reserve_dial(&self.limits);
+        let has_room = self.state.lock().members.reserve_dial();
         if !has_room {
             return self.checkout(wait).await;
         }
@@ -231,17 +199,15 @@ impl Pool {
             let mut state = self.state.lock();
             let mut grants = Vec::new();
             while !state.waiting.is_empty() {
-                let Some(lease) = state.take(self) else { break };
+                let Some(lease) = state.members.take(self) else {
+                    break;
+                };
                 let first = state.waiting.pop_first();
                 grants.push((first.expect("someone waits").1, lease));
             }
             // A lease may be dropped where no task can be started any more, as a runtime ends.
             let can_dial = tokio::runtime::Handle::try_current().is_ok();
-            let dials = if can_dial {
-                state.plan_dials(&self.limits)
-            } else {
-                0
-            };
+            let dials = if can_dial { state.plan_dials() } else { 0 };
             (grants, dials)
         };
         for (waiting, lease) in grants {
@@ -255,15 +221,12 @@ impl Pool {
 
     /// Notes that an HTTP/1.1 connection will be given back at once: nobody needs a new one instead.
     pub(super) fn await_return(&self, member: MemberId) {
-        let mut state = self.state.lock();
-        if let Some(member) = state.members.iter_mut().find(|m| m.id == member) {
-            member.is_returning = true;
-        }
+        self.state.lock().members.await_return(member);
     }
 
     /// Takes back a place on an HTTP/2 connection.
     pub(super) fn release(self: &Arc<Self>, member: MemberId) {
-        self.free(member, |_wire| {});
+        self.change(|members| members.free(member, None, Instant::now()));
     }
 
     /// Takes back an HTTP/1.1 connection whose exchange is over.
@@ -272,23 +235,18 @@ impl Pool {
         member: MemberId,
         sender: http1::SendRequest<NoBody>,
     ) {
-        self.free(member, |wire| match wire {
-            Wire::Http1 { idle, .. } => *idle = Some(sender),
-            Wire::Http2 { .. } => {}
-        });
+        self.change(|members| members.free(member, Some(sender), Instant::now()));
     }
 
-    fn free(self: &Arc<Self>, id: MemberId, give: impl FnOnce(&mut Wire)) {
+    /// Forgets a connection that has ended, or takes no more requests.
+    pub(super) fn leave(self: &Arc<Self>, member: MemberId) {
+        self.change(|members| members.remove(member));
+    }
+
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut Members)) {
         let someone_waits = {
             let mut state = self.state.lock();
-            // A connection that ended took its places along.
-            if let Some(member) = state.members.iter_mut().find(|m| m.id == id) {
-                debug_assert!(member.in_use > 0, "a place is given back once");
-                member.in_use = member.in_use.saturating_sub(1);
-                member.is_returning = false;
-                member.idle_since = Instant::now();
-                give(&mut member.wire);
-            }
+            change(&mut state.members);
             !state.waiting.is_empty()
         };
         if someone_waits {
@@ -296,31 +254,10 @@ impl Pool {
         }
     }
 
-    /// Forgets a connection that has ended, or takes no more requests.
-    pub(super) fn leave(self: &Arc<Self>, member: MemberId) {
-        let (left, someone_waits) = {
-            let mut state = self.state.lock();
-            (state.remove(member), !state.waiting.is_empty())
-        };
-        drop(left);
-        if someone_waits {
-            self.settle();
-        }
-    }
-
     /// Lets a connection go that was unused for the idle timeout; returns when to look again.
     pub(super) fn expire(&self, member: MemberId, now: Instant) -> Option<Instant> {
-        let mut state = self.state.lock();
-        let found = state.members.iter().find(|m| m.id == member)?;
-        if found.in_use > 0 {
-            return Some(now + self.limits.idle_timeout);
-        }
-        let expires_at = found.idle_since + self.limits.idle_timeout;
-        if now < expires_at {
-            return Some(expires_at);
-        }
-        state.remove(member);
-        None
+        let idle_timeout = self.limits.idle_timeout;
+        self.state.lock().members.expire(member, idle_timeout, now)
     }
 
     /// Returns the time after which an unused connection is closed.
@@ -331,22 +268,22 @@ impl Pool {
     /// Returns how busy the pool is.
     pub(super) fn status(&self) -> PoolStatus {
         let state = self.state.lock();
+        let (connections, exchanges) = state.members.counts();
         PoolStatus {
-            connections: state.members.len(),
-            exchanges: state.members.iter().map(|m| m.in_use).sum(),
+            connections,
+            exchanges,
             waiting: state.waiting.len(),
         }
     }
 
     /// Adds an open connection, starts its task, and takes the first place on it if `is_wanted`.
     fn join(self: &Arc<Self>, opened: Opened, is_wanted: bool) -> Option<Lease> {
-        let id = self.state.lock().next_id();
+        let id = self.state.lock().members.next_id();
         let keeper = Keeper {
             pool: Arc::downgrade(self),
             member: id,
             ending: self.tasks.signal(),
         };
-        let is_multiplexed = matches!(opened, Opened::Http2 { .. });
         let (wire, task) = match opened {
             Opened::Http1 {
                 sender,
@@ -372,17 +309,10 @@ impl Pool {
         };
         let lease = {
             let mut state = self.state.lock();
-            state.is_multiplexed = is_multiplexed;
-            state.members.push(Member {
-                id,
-                wire,
-                in_use: 0,
-                is_returning: false,
-                idle_since: Instant::now(),
-                has_answered: Arc::default(),
-            });
-            let member = state.members.last_mut().filter(|_| is_wanted);
-            member.and_then(|member| member.lease(self))
+            state.members.add(id, wire, Instant::now());
+            is_wanted
+                .then(|| state.members.take_from(id, self))
+                .flatten()
         };
         // Outside of the lock: a runtime that ends drops the task at once, and the task then reports.
         self.tasks.spawn(task);
@@ -391,100 +321,8 @@ impl Pool {
 }
 
 impl State {
-    /// Takes a place on the connection that is busiest and still has room.
-    ///
-    /// Busiest first lets connections that a peak left behind become unused and time out; among unused ones
-    /// the last used is the least likely to be dead.
-    fn take(&mut self, pool: &Arc<Pool>) -> Option<Lease> {
-        let streams_max = pool.limits.streams_per_connection_max;
-        let member = self
-            .members
-            .iter_mut()
-            .filter(|m| m.has_room(streams_max))
-            .max_by_key(|m| (m.in_use, m.idle_since))?;
-        member.lease(pool)
-    }
-
-    fn next_id(&mut self) -> MemberId {
-        self.next_member += 1;
-        MemberId(self.next_member)
-    }
-
-    /// Counts and returns the connections to open for those who wait.
-    fn plan_dials(&mut self, limits: &UpstreamLimits) -> usize {
-        let needed = self.waiting.len().div_ceil(self.served_by_one(limits));
-        let room = limits
-            .connections_per_parent_max
-            .max(1)
-            .saturating_sub(self.members.len() + self.dialing);
-        let returning = self.members.iter().filter(|m| m.is_returning).count();
-        let dials = needed.saturating_sub(self.dialing + returning).min(room);
-        self.dialing += dials;
-        dials
-    }
-
-    /// Counts one connection to open, at the expense of an unused one if need be.
-    fn reserve_dial(&mut self, limits: &UpstreamLimits) -> bool {
-        if self.members.len() + self.dialing >= limits.connections_per_parent_max.max(1) {
-            let unused = self.members.iter().find(|m| m.in_use == 0).map(|m| m.id);
-            let Some(unused) = unused else { return false };
-            self.remove(unused);
-        }
-        self.dialing += 1;
-        true
-    }
-
-    /// Returns how many requests the next connection is expected to take.
-    fn served_by_one(&self, limits: &UpstreamLimits) -> usize {
-        if self.is_multiplexed {
-            limits.streams_per_connection_max.max(1)
-        } else {
-            1
-        }
-    }
-
-    fn remove(&mut self, id: MemberId) -> Option<Member> {
-        let index = self.members.iter().position(|m| m.id == id)?;
-        Some(self.members.remove(index))
-    }
-}
-
-impl Member {
-    fn has_room(&self, streams_max: usize) -> bool {
-        match &self.wire {
-            Wire::Http1 { idle, .. } => idle.as_ref().is_some_and(|sender| !sender.is_closed()),
-            Wire::Http2 { sender, watch } => {
-                let room = watch.streams_max().min(streams_max).max(1);
-                self.in_use < room && !sender.is_closed() && !watch.has_ended()
-            }
-        }
-    }
-
-    fn lease(&mut self, pool: &Arc<Pool>) -> Option<Lease> {
-        let wire = self.wire.lease()?;
-        self.in_use += 1;
-        let has_answered = Arc::clone(&self.has_answered);
-        Some(Lease::new(Arc::clone(pool), self.id, has_answered, wire))
-    }
-}
-
-impl Wire {
-    fn lease(&mut self) -> Option<LeasedWire> {
-        match self {
-            Self::Http1 {
-                idle,
-                back,
-                received,
-            } => Some(LeasedWire::Http1 {
-                sender: Some(idle.take()?),
-                back: back.clone(),
-                received: Arc::clone(received),
-            }),
-            Self::Http2 { sender, watch } => Some(LeasedWire::Http2 {
-                sender: sender.clone(),
-                watch: Arc::clone(watch),
-            }),
-        }
+    fn plan_dials(&mut self) -> usize {
+        self.members.plan_dials(self.waiting.len())
     }
 }
 
@@ -527,7 +365,7 @@ impl DialSlot {
         let told: Vec<_> = first.map_or_else(
             || {
                 let mut state = pool.state.lock();
-                let count = state.served_by_one(&pool.limits);
+                let count = state.members.room_expected();
                 std::iter::from_fn(|| state.waiting.pop_first())
                     .take(count)
                     .map(|(_, waiting)| waiting)
@@ -545,7 +383,6 @@ impl DialSlot {
 
 impl Drop for DialSlot {
     fn drop(&mut self) {
-        let mut state = self.pool.state.lock();
-        state.dialing = state.dialing.saturating_sub(1);
+        self.pool.state.lock().members.dial_ended();
     }
 }
