@@ -4,8 +4,10 @@
 
 mod choosing;
 mod failing;
+mod mixing;
 mod pooling;
 mod securing;
+mod threading;
 mod writing;
 
 use std::collections::HashMap;
@@ -84,7 +86,8 @@ struct Seen {
 /// A parent that does what the path of a request says.
 ///
 /// `/park` is held until `release`, `/drip` sends a head and one chunk and is then held, `/hangup` ends the
-/// exchange on a connection that was used before, `/status/n` answers `n`, and everything else is 200.
+/// exchange on a connection that was used before, `/chunks` sends many small ones, `/status/n` answers `n`, and
+/// everything else is 200.
 struct ScriptedParent {
     authority: String,
     wire: Wire,
@@ -102,6 +105,10 @@ struct ScriptedParent {
 
 /// A chunk that `/drip` sends before it is held.
 const FIRST_CHUNK: &[u8] = b"first";
+/// What `/chunks` sends, `CHUNKS` times: smaller than any CMAF chunk.
+const CHUNK: &[u8] = &[b'c'; 200];
+/// Four megabytes in all.
+const CHUNKS: usize = 20_000;
 /// What every other body is.
 const WHOLE: &[u8] = b"whole body";
 
@@ -240,6 +247,11 @@ impl ScriptedParent {
             return Ok(Response::new(
                 StreamBody::new(first.chain(rest.into_stream())).boxed_unsync(),
             ));
+        }
+        if path.starts_with("/chunks") {
+            let chunk = || Ok(Frame::data(Bytes::from_static(CHUNK)));
+            let chunks = stream::repeat_with(chunk).take(CHUNKS);
+            return Ok(Response::new(StreamBody::new(chunks).boxed_unsync()));
         }
         let mut response = Response::new(whole());
         if let Some(status) = path.strip_prefix("/status/") {
