@@ -1,10 +1,10 @@
 //! What a client of each protocol gets to see of a body.
 
+use cache::body::{GrowingBody, Writer};
 use http::header::CONTENT_LENGTH;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::body::BodyWriter;
 
 #[tokio::test]
 async fn every_protocol_brings_the_same_bytes() {
@@ -35,10 +35,11 @@ async fn rfc_9110_9_3_2_head_is_the_head_of_get_on_every_protocol() {
 }
 
 /// A service that hands the writing end of each body to the test.
-fn growing(length: Option<u64>) -> (Scripted, mpsc::Receiver<BodyWriter>) {
+fn growing(length: Option<u64>) -> (Scripted, mpsc::Receiver<Writer>) {
     let (writers, receiver) = mpsc::channel(1);
     let service = Scripted::new(move |_, _| {
-        let (writer, body) = Body::relayed(length, 4);
+        let (writer, body) = length.map_or_else(GrowingBody::new, GrowingBody::with_length);
+        let body = Body::growing(body.reader(0..u64::MAX));
         let writers = writers.clone();
         async move {
             writers.send(writer).await.unwrap();
@@ -55,12 +56,12 @@ async fn a_growing_body_is_read_while_it_is_written() {
     for way in Way::ALL {
         let mut client = server.connect(way).await;
         let mut answer = client.get("/").await;
-        let writer = writers.recv().await.unwrap();
+        let mut writer = writers.recv().await.unwrap();
         for part in ["one", "two"] {
-            writer.write(Bytes::from(part)).await.unwrap();
+            writer.push(Bytes::from(part));
             assert_eq!(answer.next().await.unwrap().unwrap(), part, "{way:?}");
         }
-        writer.end().await.unwrap();
+        writer.complete();
         assert!(answer.next().await.is_none(), "{way:?}");
     }
 }
@@ -73,8 +74,8 @@ async fn fm_22_ld_06_a_body_that_fails_never_looks_whole() {
         for way in Way::ALL {
             let mut client = server.connect(way).await;
             let mut answer = client.get("/").await;
-            let writer = writers.recv().await.unwrap();
-            writer.write(sample(1_000)).await.unwrap();
+            let mut writer = writers.recv().await.unwrap();
+            writer.push(sample(1_000));
             assert_eq!(answer.next().await.unwrap().unwrap(), sample(1_000));
             drop(writer);
             answer.collect().await.unwrap_err();
@@ -92,7 +93,7 @@ async fn ca_06_a_viewer_who_leaves_drops_the_body() {
         let writer = writers.recv().await.unwrap();
         drop(answer);
         client.leave().await;
-        writer.reader_gone().await;
+        writer.unread().await;
     }
 }
 
@@ -105,10 +106,10 @@ async fn ca_06_a_viewer_who_resets_a_stream_drops_its_body_and_keeps_the_connect
         let answer = client.get("/").await;
         let writer = writers.recv().await.unwrap();
         drop(answer);
-        writer.reader_gone().await;
+        writer.unread().await;
 
         let mut second = client.get("/").await;
-        writers.recv().await.unwrap().end().await.unwrap();
+        writers.recv().await.unwrap().complete();
         assert_eq!(second.collect().await.unwrap().len(), 0, "{way:?}");
     }
 }

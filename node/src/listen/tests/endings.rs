@@ -1,20 +1,21 @@
 //! Draining, and what a client sees of it.
 
+use cache::body::{GrowingBody, Writer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::body::BodyWriter;
 use crate::tasks::Tasks;
 
 /// A service whose bodies begin with a byte and go on by the test's hand.
-fn begun() -> (Scripted, mpsc::Receiver<BodyWriter>) {
+fn begun() -> (Scripted, mpsc::Receiver<Writer>) {
     let (writers, receiver) = mpsc::channel(8);
     let service = Scripted::new(move |_, _| {
         let writers = writers.clone();
         async move {
-            let (writer, body) = Body::relayed(None, 4);
-            writer.write(Bytes::from_static(b"1")).await.unwrap();
+            let (mut writer, body) = GrowingBody::new();
+            let body = Body::growing(body.reader(0..u64::MAX));
+            writer.push(Bytes::from_static(b"1"));
             writers.send(writer).await.unwrap();
             Response::new(body)
         }
@@ -43,9 +44,9 @@ async fn a_drain_finishes_what_is_under_way_and_takes_nothing_new() {
     refused(https).await;
     quic_refused(&endpoint, https, config).await;
 
-    for writer in ends {
-        writer.write(Bytes::from_static(b"2")).await.unwrap();
-        writer.end().await.unwrap();
+    for mut writer in ends {
+        writer.push(Bytes::from_static(b"2"));
+        writer.complete();
     }
     for (answer, way) in answers.iter_mut().zip(Way::ALL) {
         assert_eq!(answer.collect().await.unwrap(), "2", "{way:?}");
@@ -112,7 +113,7 @@ async fn http1_says_that_the_connection_closes_while_draining() {
         let writer = writers.recv().await.unwrap();
         let ended = tasks.end(Duration::from_secs(5));
         let finish = async {
-            writer.end().await.unwrap();
+            writer.complete();
             let mut all = String::new();
             near.read_to_string(&mut all).await.unwrap();
             all
