@@ -3,6 +3,7 @@
 //! What is here: starting the workers, accepting connections, draining and joining. Who calls it:
 //! [`super::Bound::serve`]. Deliberately not here: what is said on a connection.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -89,10 +90,13 @@ pub(super) fn start(
             .enable_all()
             .build()
             .map_err(failed)?;
+        let opened = {
+            let _inside = runtime.enter();
+            let worker = quic::WorkerIndex(index);
+            Opened::open(sockets, bound.secure.as_ref(), worker, &limits).map_err(failed)?
+        };
         let worker = Worker {
             service: service.clone(),
-            secure: bound.secure.clone(),
-            index: quic::WorkerIndex(index),
             limits: Arc::clone(&limits),
             tasks: Tasks::new(),
             connections: Arc::new(Semaphore::new(limits.connections_per_worker_max)),
@@ -102,7 +106,7 @@ pub(super) fn start(
         let thread = std::thread::Builder::new()
             .name(format!("seawall-{index}"))
             .spawn(move || {
-                let cut = worker.run(&runtime, sockets, &drain);
+                let cut = worker.run(&runtime, opened, &drain);
                 // Cuts what was left: connections die with their runtime.
                 drop(runtime);
                 report.send(cut).ok();
@@ -114,6 +118,39 @@ pub(super) fn start(
         addresses: bound.addresses,
         workers,
     })
+}
+
+/// The sockets of one worker, registered with its event queue.
+struct Opened {
+    http: Vec<TcpListener>,
+    https: Vec<TcpListener>,
+    acceptor: Option<TlsAcceptor>,
+    quic: Vec<quinn::Endpoint>,
+}
+
+impl Opened {
+    /// Registers `sockets`; runs inside the worker's runtime.
+    fn open(
+        sockets: WorkerSockets,
+        secure: Option<&Secure>,
+        worker: quic::WorkerIndex,
+        limits: &ListenLimits,
+    ) -> io::Result<Self> {
+        let registered = |listeners: Vec<std::net::TcpListener>| -> io::Result<Vec<TcpListener>> {
+            listeners.into_iter().map(TcpListener::from_std).collect()
+        };
+        let mut quic = Vec::with_capacity(sockets.quic.len());
+        for socket in sockets.quic {
+            let secure = secure.expect("QUIC sockets are bound beside a certificate");
+            quic.push(quic::endpoint(socket, secure, worker, limits)?);
+        }
+        Ok(Self {
+            http: registered(sockets.http)?,
+            https: registered(sockets.https)?,
+            acceptor: secure.map(|secure| TlsAcceptor::from(Arc::clone(&secure.tls.tcp))),
+            quic,
+        })
+    }
 }
 
 /// The tasks that take new connections.
@@ -129,8 +166,6 @@ struct Accepting {
 /// One worker, on its own thread.
 pub(super) struct Worker<S> {
     pub(super) service: S,
-    secure: Option<Secure>,
-    index: quic::WorkerIndex,
     pub(super) limits: Arc<ListenLimits>,
     pub(super) tasks: Tasks,
     /// One permit per connection that may be open.
@@ -138,11 +173,12 @@ pub(super) struct Worker<S> {
 }
 
 impl<S: Exchange> Worker<S> {
-    fn run(self, runtime: &Runtime, sockets: WorkerSockets, drain: &CancellationToken) -> usize {
+    fn run(self, runtime: &Runtime, opened: Opened, drain: &CancellationToken) -> usize {
         let worker = Arc::new(self);
         runtime.block_on(async {
             let mut accepting = Accepting::default();
-            let endpoints = worker.listen(sockets, &mut accepting, drain);
+            let endpoints = opened.quic.clone();
+            worker.listen(opened, &mut accepting, drain);
             drain.cancelled().await;
             accepting.tcp.shutdown().await;
             let left = worker.tasks.end(worker.limits.drain_timeout).await;
@@ -154,48 +190,35 @@ impl<S: Exchange> Worker<S> {
         })
     }
 
-    /// Starts accepting on every socket; returns the QUIC endpoints, which outlive the accepting.
+    /// Starts accepting on every socket.
     fn listen(
         self: &Arc<Self>,
-        sockets: WorkerSockets,
+        opened: Opened,
         accepting: &mut Accepting,
         drain: &CancellationToken,
-    ) -> Vec<quinn::Endpoint> {
-        let clock = Clock::system();
-        let clear = Answerer::new(self.service.clone(), clock);
-        for listener in sockets.http {
-            let listener = registered(listener);
-            accepting
-                .tcp
-                .spawn(Arc::clone(self).accept_clear(listener, clear.clone()));
+    ) {
+        let answerer = Answerer::new(self.service.clone(), Clock::system());
+        for listener in opened.http {
+            let accept = Arc::clone(self).accept_clear(listener, answerer.clone());
+            accepting.tcp.spawn(accept);
         }
-        let Some(secure) = &self.secure else {
-            return Vec::new();
-        };
-        let mut endpoints = Vec::new();
-        for socket in sockets.quic {
-            let endpoint = quic::endpoint(socket, secure, self.index, &self.limits)
-                .expect("a bound socket and checked settings make an endpoint");
-            let accept = quic::accept(
-                Arc::clone(self),
-                endpoint.clone(),
-                clear.clone(),
-                drain.clone(),
-            );
+        let speaks_http3 = !opened.quic.is_empty();
+        for endpoint in opened.quic {
+            let (answerer, drain) = (answerer.clone(), drain.clone());
+            let accept = quic::accept(Arc::clone(self), endpoint, answerer, drain);
             accepting.quic.spawn(accept);
-            endpoints.push(endpoint);
         }
-        let acceptor = TlsAcceptor::from(Arc::clone(&secure.tls.tcp));
-        for listener in sockets.https {
-            let listener = registered(listener);
+        let Some(acceptor) = opened.acceptor else {
+            return;
+        };
+        for listener in opened.https {
             let answerer = match listener.local_addr() {
-                Ok(address) if !endpoints.is_empty() => clear.clone().announcing_http3(address),
-                Ok(_) | Err(_) => clear.clone(),
+                Ok(address) if speaks_http3 => answerer.clone().announcing_http3(address),
+                Ok(_) | Err(_) => answerer.clone(),
             };
             let accept = Arc::clone(self).accept_tls(listener, acceptor.clone(), answerer);
             accepting.tcp.spawn(accept);
         }
-        endpoints
     }
 
     async fn accept_clear(self: Arc<Self>, listener: TcpListener, answerer: Answerer<S>) {
@@ -237,10 +260,6 @@ impl<S: Exchange> Worker<S> {
     }
 }
 
-fn registered(listener: std::net::TcpListener) -> TcpListener {
-    TcpListener::from_std(listener).expect("a bound listener fits the worker's event queue")
-}
-
 async fn accepted(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
@@ -253,8 +272,8 @@ async fn accepted(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 /// Whether an error of accept is about the connection that was to be accepted (see accept(2)).
-fn is_of_one_connection(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     [
         ConnectionAborted,
         ConnectionRefused,
