@@ -258,14 +258,15 @@ async fn drive<C: GracefulConnection>(
 ) {
     let mut connection = pin!(connection);
     let overdue = tokio::select! {
+        // First, so that a response which is ready by then says `Connection: close`.
         biased;
-        overdue = until_overdue(connection.as_mut(), activity, limits) => overdue,
         () = ending.cancelled() => {
             connection.as_mut().graceful_shutdown();
             // The owner of the tasks sets the deadline of a drain; a connection that falls silent
             // in it ends as always.
             until_overdue(connection.as_mut(), activity, limits).await
         }
+        overdue = until_overdue(connection.as_mut(), activity, limits) => overdue,
     };
     if overdue == Some(Overdue::Idle) {
         connection.as_mut().graceful_shutdown();

@@ -97,31 +97,36 @@ async fn a_drain_that_runs_out_of_time_cuts_and_says_so() {
 }
 
 #[tokio::test]
-async fn http1_says_that_the_connection_closes_while_draining() {
-    let (service, mut writers) = begun();
+async fn http1_says_that_the_connection_closes_when_it_drains() {
+    let (asked, mut asks) = mpsc::channel(1);
+    let draining = CancellationToken::new();
+    let held = draining.clone();
+    let service = Scripted::new(move |_, _| {
+        let (asked, held) = (asked.clone(), held.clone());
+        async move {
+            asked.send(()).await.unwrap();
+            held.cancelled().await;
+            Response::new(Body::full(Bytes::from_static(b"last")))
+        }
+    });
     let tasks = Tasks::new();
     let (mut near, far) = tokio::io::duplex(4096);
-    let serving = {
-        let (limits, tasks) = (ListenLimits::default(), tasks.clone());
-        let client = SocketAddr::from(([192, 0, 2, 1], 1));
-        async move { serve_stream(far, client, service, &limits, &tasks).await }
-    };
+    let limits = ListenLimits::default();
+    let client = SocketAddr::from(([192, 0, 2, 1], 1));
+    let serving = serve_stream(far, client, service, &limits, &tasks);
     let talking = async {
-        near.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-            .await
-            .unwrap();
-        let writer = writers.recv().await.unwrap();
-        let ended = tasks.end(Duration::from_secs(5));
-        let finish = async {
-            writer.complete();
-            let mut all = String::new();
-            near.read_to_string(&mut all).await.unwrap();
-            all
-        };
-        tokio::join!(ended, finish).1
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        near.write_all(request).await.unwrap();
+        asks.recv().await.unwrap();
+        assert_eq!(tasks.end(Duration::from_secs(5)).await, 0);
+        draining.cancel();
+        let mut all = String::new();
+        near.read_to_string(&mut all).await.unwrap();
+        all
     };
     let ((), all) = tokio::join!(serving, talking);
-    assert!(all.ends_with("1\r\n1\r\n0\r\n\r\n"), "{all}");
+    assert!(all.contains("\r\nconnection: close\r\n"), "{all}");
+    assert!(all.ends_with("\r\n\r\nlast"), "{all}");
 }
 
 #[tokio::test]
