@@ -222,13 +222,19 @@ fn self_signed(names: &[String]) -> Result<CertifiedKey, CertificateError> {
     let mut all: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
     all.extend(names.iter().cloned());
     all.dedup();
-    let made =
-        rcgen::generate_simple_self_signed(all).map_err(|source| CertificateError::SelfSigned {
-            names: names.to_vec(),
-            source,
-        })?;
-    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    Ok(pair(vec![made.cert.into()], key).expect("a key made a moment ago fits its certificate"))
+    let failed = |source| CertificateError::SelfSigned {
+        names: names.to_vec(),
+        source,
+    };
+    let key = rcgen::KeyPair::generate().map_err(failed)?;
+    let mut params = rcgen::CertificateParams::new(all).map_err(failed)?;
+    // What a browser's warning shows.
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "seawall, self-signed");
+    let certificate = params.self_signed(&key).map_err(failed)?;
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    Ok(pair(vec![certificate.into()], key).expect("a key made a moment ago fits its certificate"))
 }
 
 fn pair(
