@@ -1,0 +1,275 @@
+//! Load over HTTP/3 that costs the machine as little as it can, so that the server is what is measured.
+//!
+//! What is here: GET requests framed by hand on quinn, and the CPU time of the server beside their
+//! number. Who runs it: whoever measures; `h2load` as Debian builds it speaks no HTTP/3.
+//! Deliberately not here: a client. Responses are counted and not understood.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use clap::Parser;
+use hdrhistogram::Histogram;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Asks an HTTP/3 server for one path over and over, for a bounded time, on the loopback.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The server; a loopback address.
+    server: SocketAddr,
+    /// The path to ask for.
+    path: String,
+    /// Connections.
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Requests in flight on each.
+    #[arg(long, default_value_t = 4)]
+    streams: usize,
+    /// Seconds to run, at most 60.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// The process whose CPU time is reported.
+    #[arg(long)]
+    server_pid: Option<u32>,
+}
+
+/// What was counted.
+struct Tally {
+    responses: u64,
+    bytes: u64,
+    micros: Histogram<u64>,
+}
+
+impl Tally {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            responses: 0,
+            bytes: 0,
+            micros: Histogram::new(3)?,
+        })
+    }
+
+    fn add(&mut self, other: &Self) -> anyhow::Result<()> {
+        self.responses += other.responses;
+        self.bytes += other.bytes;
+        Ok(self.micros.add(&other.micros)?)
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+#[allow(clippy::print_stdout, reason = "a command prints what it measured")]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    ensure!(
+        arguments.server.ip().is_loopback(),
+        "only loopback servers are loaded"
+    );
+    ensure!(
+        arguments.seconds <= SECONDS_MAX,
+        "at most {SECONDS_MAX} seconds"
+    );
+    let config = client_config()?;
+    let begun = Instant::now();
+    let until = begun + Duration::from_secs(arguments.seconds);
+    let cpu_before = cpu_seconds(arguments.server_pid)?;
+    let mut connections = JoinSet::new();
+    for _ in 0..arguments.connections {
+        let request = request(&arguments.path)?;
+        let (server, streams) = (arguments.server, arguments.streams);
+        connections.spawn(one_connection(
+            config.clone(),
+            server,
+            request,
+            streams,
+            until,
+        ));
+    }
+    let mut total = Tally::new()?;
+    while let Some(connection) = connections.join_next().await {
+        total.add(&connection??)?;
+    }
+    let wall = begun.elapsed().as_secs_f64();
+    let cpu = cpu_seconds(arguments.server_pid)? - cpu_before;
+    let per_second = total.responses as f64 / wall;
+    let gigabits = total.bytes as f64 * 8.0 / 1e9;
+    println!("{} responses, {per_second:.0} per second", total.responses);
+    if arguments.server_pid.is_some() {
+        let per_cpu_second = total.responses as f64 / cpu;
+        println!(
+            "server: {cpu:.2} CPU-seconds, {per_cpu_second:.0} responses and {:.2} Gbit per CPU-second",
+            gigabits / cpu
+        );
+    }
+    let percentile = |p| total.micros.value_at_percentile(p) as f64 / 1000.0;
+    println!(
+        "ms: p50 {:.2} p99 {:.2} max {:.2}",
+        percentile(50.0),
+        percentile(99.0),
+        percentile(100.0)
+    );
+    Ok(())
+}
+
+async fn one_connection(
+    config: quinn::ClientConfig,
+    server: SocketAddr,
+    request: Bytes,
+    streams: usize,
+    until: Instant,
+) -> anyhow::Result<Tally> {
+    let socket = UdpSocket::bind((server.ip(), 0))?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)?;
+    let connection = endpoint.connect_with(config, server, "localhost")?.await?;
+    let mut control = connection.open_uni().await?;
+    control.write_all(&CONTROL_STREAM).await?;
+    let mut workers = JoinSet::new();
+    for _ in 0..streams {
+        workers.spawn(one_after_another(
+            connection.clone(),
+            request.clone(),
+            until,
+        ));
+    }
+    let mut total = Tally::new()?;
+    while let Some(worker) = workers.join_next().await {
+        total.add(&worker??)?;
+    }
+    connection.close(H3_NO_ERROR.into(), b"");
+    endpoint.wait_idle().await;
+    Ok(total)
+}
+
+async fn one_after_another(
+    connection: quinn::Connection,
+    request: Bytes,
+    until: Instant,
+) -> anyhow::Result<Tally> {
+    let mut tally = Tally::new()?;
+    let mut chunks: [Bytes; 32] = Default::default();
+    while Instant::now() < until {
+        let begun = Instant::now();
+        let (mut send, mut receive) = connection.open_bi().await?;
+        send.write_chunk(request.clone()).await?;
+        send.finish()?;
+        let mut bytes = 0;
+        while let Some(count) = receive.read_chunks(&mut chunks).await? {
+            let read = chunks.iter().take(count);
+            bytes += read.map(|chunk| chunk.len() as u64).sum::<u64>();
+        }
+        ensure!(bytes > 0, "an empty response");
+        tally.responses += 1;
+        tally.bytes += bytes;
+        tally.micros.record(begun.elapsed().as_micros() as u64)?;
+    }
+    Ok(tally)
+}
+
+/// Returns a HEADERS frame that asks for `path` (RFC 9114 7.2.2, RFC 9204 4.5).
+fn request(path: &str) -> anyhow::Result<Bytes> {
+    // No dynamic table; then :method GET and :scheme https by static index.
+    let mut fields = vec![0x00, 0x00, 0xc0 | 17, 0xc0 | 23];
+    // Literal values with static name: :authority is 0, :path is 1.
+    for (name, value) in [(0, "localhost"), (1, path)] {
+        let Ok(length @ 0..0x7f) = u8::try_from(value.len()) else {
+            bail!("a path of at most 126 bytes is expected");
+        };
+        fields.extend([0x50 | name, length]);
+        fields.extend(value.bytes());
+    }
+    let length = u16::try_from(fields.len()).context("a short request")?;
+    let mut frame = vec![0x01];
+    frame.extend((length | 0x4000).to_be_bytes());
+    frame.extend(fields);
+    Ok(frame.into())
+}
+
+fn client_config() -> anyhow::Result<quinn::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls)?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut transport = quinn::TransportConfig::default();
+    transport.max_concurrent_uni_streams(8u8.into());
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+/// Takes any certificate: the server is on this machine and the load carries no secrets.
+#[derive(Debug)]
+struct Anyone;
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// Returns the CPU time a process has used, in user and kernel mode; 0 without a process.
+fn cpu_seconds(pid: Option<u32>) -> anyhow::Result<f64> {
+    let Some(pid) = pid else {
+        return Ok(0.0);
+    };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // proc_pid_stat(5): the name may hold spaces and ends with the last parenthesis.
+    let (_, fields) = stat.rsplit_once(')').context("a stat line")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |index: usize| -> anyhow::Result<f64> {
+        let field = fields.get(index).context("a stat line with CPU times")?;
+        Ok(field.parse()?)
+    };
+    Ok((ticks(UTIME_INDEX)? + ticks(UTIME_INDEX + 1)?) / TICKS_PER_SECOND)
+}
+
+const SECONDS_MAX: u64 = 60;
+/// The control stream with an empty SETTINGS frame (RFC 9114 6.2.1).
+const CONTROL_STREAM: [u8; 3] = [0x00, 0x04, 0x00];
+const H3_NO_ERROR: u32 = 0x100;
+/// Place of utime after the process name; stime follows.
+const UTIME_INDEX: usize = 11;
+/// Linux tells user space CPU times in this unit whatever it counts in.
+const TICKS_PER_SECOND: f64 = 100.0;
