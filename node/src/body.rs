@@ -8,12 +8,16 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use cache::body::{CHUNK_BYTES_MAX, Reader};
-use hyper::body::Incoming;
+
+use crate::record::Record;
+use crate::telemetry::Ending;
+use crate::upstream::ForwardBody;
 
 /// The body of a response to a viewer.
 #[derive(Debug, Default)]
 pub struct Body {
     source: Source,
+    record: Option<Box<Record>>,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +29,7 @@ enum Source {
     /// A range of a stored or growing body.
     Growing(Reader),
     /// A parent's answer that is shared with nobody.
-    Relayed { incoming: Incoming, rest: Bytes },
+    Relayed { incoming: ForwardBody, rest: Bytes },
 }
 
 /// A body that ended before its last byte; the listener must not let it look whole (FM-22).
@@ -41,37 +45,75 @@ impl Body {
 
     /// Returns a body of bytes that are all there.
     pub fn full(bytes: Bytes) -> Self {
-        Self {
-            source: Source::Full(bytes),
-        }
+        Self::of(Source::Full(bytes))
     }
 
     /// Returns a body of what `reader` reads.
     pub fn growing(reader: Reader) -> Self {
-        Self {
-            source: Source::Growing(reader),
-        }
+        Self::of(Source::Growing(reader))
     }
 
     /// Returns a body that passes on a parent's answer.
-    pub fn relayed(incoming: Incoming) -> Self {
+    pub fn relayed(incoming: ForwardBody) -> Self {
+        Self::of(Source::Relayed {
+            incoming,
+            rest: Bytes::new(),
+        })
+    }
+
+    /// Lets `record` travel with the body, until its last byte has left or the viewer has.
+    pub(crate) fn recorded(mut self, mut record: Record) -> Self {
+        if self.remaining_if_known() == Some(0) {
+            record.ended(Ending::Complete);
+        }
+        self.record = Some(Box::new(record));
+        self
+    }
+
+    fn of(source: Source) -> Self {
         Self {
-            source: Source::Relayed {
-                incoming,
-                rest: Bytes::new(),
-            },
+            source,
+            record: None,
         }
     }
 
     /// Polls for the next bytes, at most 64 KiB of them; `None` is the clean end.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        match &mut self.source {
-            Source::Empty => Poll::Ready(None),
-            Source::Full(rest) => Poll::Ready(take_chunk(rest).map(Ok)),
-            Source::Growing(reader) => reader
+        let next = std::task::ready!(self.source.poll_next(cx));
+        if let Some(record) = &mut self.record {
+            match &next {
+                Some(Ok(chunk)) => record.sent(chunk.len()),
+                Some(Err(_)) => record.ended(Ending::BodyFailed),
+                None => record.ended(Ending::Complete),
+            }
+            // Connections stop asking once they know that nothing is left.
+            if matches!(next, Some(Ok(_))) && self.source.remaining_if_known() == Some(0) {
+                record.ended(Ending::Complete);
+            }
+        }
+        Poll::Ready(next)
+    }
+
+    /// Waits for the next bytes; `None` is the clean end. Cancel safe.
+    pub async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Returns the bytes still to come, where that is known.
+    pub fn remaining_if_known(&self) -> Option<u64> {
+        self.source.remaining_if_known()
+    }
+}
+
+impl Source {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(rest) => Poll::Ready(take_chunk(rest).map(Ok)),
+            Self::Growing(reader) => reader
                 .poll_next(cx)
                 .map(|next| next.map(|chunk| chunk.map_err(|_| BodyError))),
-            Source::Relayed { incoming, rest } => loop {
+            Self::Relayed { incoming, rest } => loop {
                 if let Some(chunk) = take_chunk(rest) {
                     return Poll::Ready(Some(Ok(chunk)));
                 }
@@ -86,18 +128,12 @@ impl Body {
         }
     }
 
-    /// Waits for the next bytes; `None` is the clean end. Cancel safe.
-    pub async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    /// Returns the bytes still to come, where that is known.
-    pub fn remaining_if_known(&self) -> Option<u64> {
-        match &self.source {
-            Source::Empty => Some(0),
-            Source::Full(rest) => Some(rest.len() as u64),
-            Source::Growing(reader) => reader.remaining_if_known(),
-            Source::Relayed { incoming, rest } => {
+    fn remaining_if_known(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Full(rest) => Some(rest.len() as u64),
+            Self::Growing(reader) => reader.remaining_if_known(),
+            Self::Relayed { incoming, rest } => {
                 let exact = http_body::Body::size_hint(incoming).exact()?;
                 Some(exact + rest.len() as u64)
             }

@@ -1,9 +1,26 @@
-//! The story of one request: admit, plan, answer, and one event when the last byte has left.
+//! The story of one request.
+//!
+//! ```text
+//! admit ─► plan ─┬─ preflight             OPTIONS, answered here
+//!                ├─ live ───► hub         a live playlist this node follows
+//!                ├─ cached ─► store, fill everything else that may be shared
+//!                └─ refuse                one table of failures
+//!          ─► finish ─► one event when the last byte has left
+//! ```
+//!
+//! Who calls it: listeners, for every request. What it calls: one branch, then `respond`.
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::body::Body;
+use crate::node::Node;
+use crate::record::Record;
+use crate::request::{Request, Wants};
+use crate::respond::{self, Answer, Failure};
+use crate::route::{self, Plan};
+use crate::{cached, live};
 
 /// What answers requests: a node, or a bare responder that benchmarks measure beside it.
 pub trait Exchange: Clone + Send + Sync + 'static {
@@ -13,6 +30,54 @@ pub trait Exchange: Clone + Send + Sync + 'static {
         peer: &Peer,
         request: http::Request<()>,
     ) -> impl Future<Output = http::Response<Body>> + Send;
+}
+
+impl Exchange for Arc<Node> {
+    async fn exchange(&self, peer: &Peer, request: http::Request<()>) -> http::Response<Body> {
+        let mut record = Record::open(self, peer, &request);
+        let answered = match Request::admit(request, &self.admission()) {
+            Ok(admitted) => answer(self, &admitted, &mut record).await,
+            Err(failure) => Err(failure),
+        };
+        let answer = answered.unwrap_or_else(|failure| {
+            record.failed(failure);
+            failure.answer(&self.name, record.elapsed())
+        });
+        finish(self, record, answer)
+    }
+}
+
+/// Plans an admitted request and takes the planned branch.
+async fn answer(
+    node: &Arc<Node>,
+    request: &Request,
+    record: &mut Record,
+) -> Result<Answer, Failure> {
+    let (plan, kind) = route::plan(node, request);
+    record.admitted(request, kind);
+    let mut answer = match plan {
+        Plan::Preflight => return Ok(respond::preflight()),
+        Plan::Refuse(failure) => return Err(failure),
+        Plan::Live(rendition) => live::answer(node, request, &rendition).await?,
+        Plan::Cached => cached::answer(node, request, kind).await?,
+    };
+    if request.wants == Wants::HeadOnly {
+        answer.body = Body::empty(); // RFC 9110 9.3.2: the same head, no content.
+    }
+    Ok(answer)
+}
+
+/// Adds what every response of this node carries, and lets the record travel with the body.
+fn finish(node: &Node, mut record: Record, mut answer: Answer) -> http::Response<Body> {
+    if node.allows_cross_origin {
+        respond::allow_cross_origin(&mut answer.fields);
+    }
+    node.members.append_to(&mut answer.fields, answer.outcome);
+    record.answered(&answer);
+    let mut response = http::Response::new(answer.body.recorded(record));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.fields;
+    response
 }
 
 /// The client at the other end of a connection.

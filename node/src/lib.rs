@@ -7,11 +7,19 @@
 //! Deliberately not here: any notion of which tier a process is. A tier is a composition.
 
 pub mod body;
+mod cached;
 pub mod clock;
 pub mod exchange;
+mod fill;
 pub mod listen;
+pub mod live;
 pub mod node;
+mod record;
+pub mod request;
+pub mod respond;
+pub mod route;
 pub mod tasks;
+pub mod telemetry;
 pub mod upstream;
 
 pub use body::Body;

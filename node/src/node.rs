@@ -1,105 +1,158 @@
-//! A node: what every tier is made of, and its configuration.
+//! A node: the state that all requests of one process share, and how it is put together.
+//!
+//! [`Node::assemble`] makes the parts and needs no network: tests drive it over a simulated one.
+//! [`Node::start`] also binds sockets and starts worker threads, and returns what is running.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod config;
+
+pub use config::{AccessLogConfig, AdminConfig, LiveConfig, NodeConfig, NodeLimits};
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::listen::ListenConfig;
-use crate::upstream::UpstreamConfig;
+use cache::CacheKey;
+use cache::Store;
+use http::HeaderMap;
+use moka::sync::Cache;
 
-/// Everything a node needs to run, checked.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NodeConfig {
+use crate::clock::Clock;
+use crate::fill::{self, Fills};
+use crate::live::Hub;
+use crate::request::Admission;
+use crate::respond::Members;
+use crate::route::Policies;
+use crate::tasks::Tasks;
+use crate::telemetry::{AccessLog, AccessLogError, Levels, Telemetry};
+use crate::upstream::{Connector, Upstream, UpstreamSetupError};
+
+/// What every request of a node shares.
+#[derive(Debug)]
+pub struct Node {
     /// The node's name in `Via`, `Cache-Status`, `CDN-Loop` and logs.
     pub name: String,
-    /// Where and how it listens.
-    pub listen: ListenConfig,
-    /// Its parents.
-    pub upstream: UpstreamConfig,
-    /// Memory for stored responses, in bytes.
-    pub store_bytes: u64,
-    /// How live playlists are followed.
-    pub live: LiveConfig,
-    /// Bounds on what one response may take.
-    pub limits: NodeLimits,
-    /// The private listener, if any.
-    pub admin: Option<AdminConfig>,
-    /// The access log, if any.
-    pub access_log: Option<AccessLogConfig>,
-    /// Whether the node answers for cross-origin pages: CORS fields and OPTIONS (CA-12).
-    pub cors: bool,
-    /// Query parameters that never belong to a key and are not forwarded, e.g. `CMCD` (CA-02).
-    pub query_dropped: Vec<String>,
+    pub(crate) clock: Clock,
+    pub(crate) live: LiveConfig,
+    pub(crate) limits: NodeLimits,
+    pub(crate) playlist_limits: media::hls::Limits,
+    /// The fields of every request to a parent; what `Vary` selects by.
+    pub(crate) forward_fields: HeaderMap,
+    pub(crate) policies: Policies,
+    pub(crate) members: Members,
+    pub(crate) allows_cross_origin: bool,
+    pub(crate) query_dropped: Vec<String>,
+    pub(crate) store: Store,
+    pub(crate) fills: Fills,
+    /// Keys whose last response could not be shared: asked for one by one for a while, so that a queue
+    /// does not form behind each such answer.
+    pub(crate) uncacheable: Cache<CacheKey, ()>,
+    pub(crate) hub: Hub,
+    pub(crate) upstream: Upstream,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) tasks: Tasks,
 }
 
-/// How live playlists are followed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LiveConfig {
-    /// The longest a request is held, whatever three target durations are (CA-13).
-    pub hold_max: Duration,
-    /// How long a rendition is followed after its last viewer asked.
-    pub idle_after: Duration,
-    /// Whether hinted parts are fetched before they are asked for (CA-15).
-    pub prefetch: bool,
-    /// Held requests per node; one more is refused with 503 (CA-22).
-    pub held_max: usize,
-    /// Renditions followed at once.
-    pub renditions_max: usize,
-    /// Bytes of one playlist.
-    pub playlist_bytes_max: usize,
-}
+impl Node {
+    /// Puts a node together without listening anywhere.
+    ///
+    /// # Errors
+    ///
+    /// Parents that cannot be used as configured, e.g. for an unreadable file of certificates; an
+    /// access log that cannot be written.
+    pub fn assemble(
+        config: &NodeConfig,
+        connector: Connector,
+        clock: Clock,
+    ) -> Result<Arc<Self>, AssembleError> {
+        let tasks = Tasks::new();
+        let access_log = config
+            .access_log
+            .as_ref()
+            .map(AccessLog::open)
+            .transpose()?;
+        let parents: Vec<_> = config
+            .upstream
+            .parents
+            .iter()
+            .map(|p| p.name.clone())
+            .collect();
+        let telemetry = Arc::new(Telemetry::new(&config.name, &parents, clock, access_log));
+        let upstream = Upstream::new(config.upstream.clone(), connector, &tasks)?;
+        let node = Arc::new(Self {
+            name: config.name.clone(),
+            clock,
+            live: config.live.clone(),
+            limits: config.limits.clone(),
+            playlist_limits: media::hls::Limits {
+                bytes_max: config.live.playlist_bytes_max,
+                ..media::hls::Limits::default()
+            },
+            forward_fields: fill::forward_fields(),
+            policies: Policies::default(),
+            members: Members::new(&config.name),
+            allows_cross_origin: config.cors,
+            query_dropped: config.query_dropped.clone(),
+            store: Store::new(config.store_bytes),
+            fills: Fills::new(),
+            uncacheable: Cache::builder()
+                .max_capacity(UNCACHEABLE_MAX)
+                .time_to_live(UNCACHEABLE_FOR)
+                .build(),
+            hub: Hub::new(config.live.renditions_max, config.live.held_max),
+            upstream,
+            telemetry,
+            tasks,
+        });
+        // Weak: the telemetry belongs to the node and must not keep it alive.
+        let observed = Arc::downgrade(&node);
+        node.telemetry
+            .observe(move || observed.upgrade().map(|n| n.levels()).unwrap_or_default());
+        Ok(node)
+    }
 
-impl Default for LiveConfig {
-    fn default() -> Self {
-        Self {
-            hold_max: Duration::from_secs(18),
-            idle_after: Duration::from_secs(20),
-            prefetch: true,
-            held_max: 200_000,
-            renditions_max: 10_000,
-            playlist_bytes_max: 8 * 1024 * 1024,
+    /// Returns what is in use right now.
+    pub fn levels(&self) -> Levels {
+        Levels {
+            store_bytes: self.store.used_bytes(),
+            store_responses: self.store.len() as u64,
+            held_requests: self.hub.held() as u64,
+            renditions: self.hub.renditions().len() as u64,
+            ..Levels::default()
         }
+    }
+
+    /// Returns the rules of admission.
+    pub(crate) fn admission(&self) -> Admission<'_> {
+        Admission {
+            node_name: &self.name,
+            query_dropped: &self.query_dropped,
+            target_bytes_max: self.limits.target_bytes_max,
+        }
+    }
+
+    /// Returns the telemetry.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Ends every task of the node, waiting for them at most `deadline`; returns how many were left.
+    pub async fn end(&self, deadline: Duration) -> usize {
+        self.tasks.end(deadline).await
     }
 }
 
-/// Bounds on what one response or request may take.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NodeLimits {
-    /// Bytes of one stored body; a larger one is relayed and not stored.
-    pub stored_body_bytes_max: u64,
-    /// Time between two reads of a body that is being filled (FM-28).
-    pub stall_timeout: Duration,
-    /// Time to the first byte of an ordinary answer.
-    pub first_byte_timeout: Duration,
-    /// Bytes of a request's path and query.
-    pub target_bytes_max: usize,
+/// Why a node cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    /// Its parents cannot be used as configured.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamSetupError),
+    /// Its access log cannot be written.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
 }
 
-impl Default for NodeLimits {
-    fn default() -> Self {
-        Self {
-            stored_body_bytes_max: 64 * 1024 * 1024,
-            stall_timeout: Duration::from_secs(5),
-            first_byte_timeout: Duration::from_secs(5),
-            target_bytes_max: 8 * 1024,
-        }
-    }
-}
+/// How long a response that could not be shared is remembered as such.
+const UNCACHEABLE_FOR: Duration = Duration::from_secs(60);
 
-/// The private listener: health, readiness, metrics, status.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AdminConfig {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Whether an address outside the loopback is accepted.
-    pub allow_remote: bool,
-}
-
-/// Where finished requests are written, one JSON line each.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AccessLogConfig {
-    /// The file; standard output when absent.
-    pub path: Option<PathBuf>,
-    /// Every n-th request is written; 1 writes all.
-    pub one_in: u32,
-}
+/// How many of them.
+const UNCACHEABLE_MAX: u64 = 100_000;

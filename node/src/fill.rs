@@ -1,0 +1,91 @@
+//! Fills: bringing a parent's answer into a body that everybody can read.
+//!
+//! ```text
+//! obtain ─► join(key) ─┬─ lead ──► task: ask the parent ─► publish head and growing body ─► store
+//!                      └─ follow ─► wait for what the task publishes
+//! ```
+//!
+//! A fill belongs to nobody: it is its own task, the viewer who caused it follows it like every other,
+//! and a viewer who leaves changes nothing (CA-06, FM-18).
+//!
+//! Who calls it: `cached` for what viewers ask, `live` for hinted parts and playlists.
+//! Deliberately not here: whether a response may be stored (`cache`), and for how long (`route`).
+
+mod ask;
+mod order;
+mod pump;
+
+pub(crate) use ask::{Ask, forward_fields};
+pub(crate) use order::{FillOrder, HOLD_MARGIN, end_to_end};
+
+use std::sync::Arc;
+
+use cache::{CacheKey, FillPermit, Followed, Joined, StoredResponse};
+use parking_lot::Mutex;
+
+use crate::live::Rendition;
+use crate::node::Node;
+use crate::respond::Failure;
+use crate::upstream::ForwardResponse;
+
+/// What a fill gave to everyone who followed it.
+#[derive(Clone, Debug)]
+pub(crate) enum Filled {
+    /// A response that may be shared; its body may still be growing.
+    Response(Arc<StoredResponse>),
+    /// The body was a live playlist, which the hub follows from now on.
+    Rendition(Arc<Rendition>),
+    /// A response that may not be shared: the first to take it has it, the others ask for themselves.
+    Unshared(Arc<Mutex<Option<ForwardResponse>>>),
+    /// Nothing.
+    Failed(Failure),
+}
+
+/// The map of running fills.
+pub(crate) type Fills = cache::Collapse<CacheKey, Filled>;
+
+type Permit = FillPermit<CacheKey, Filled>;
+
+/// Obtains what `order` is for: from a fill that is already running, or from a new one.
+///
+/// Returns also whether the fill was already running: the request was collapsed (RFC 9111 4).
+///
+/// # Cancel safety
+///
+/// A caller that leaves changes nothing for the fill or its other followers.
+pub(crate) async fn obtain(node: &Arc<Node>, order: &FillOrder) -> (Filled, bool) {
+    let mut is_collapsed = true;
+    loop {
+        let permit = match node.fills.join(&order.key) {
+            Joined::Lead(permit) => permit,
+            Joined::Follow(follower) => match follower.wait().await {
+                Followed::Shared(filled) => return (filled, is_collapsed),
+                // The fill's task died without a word: this follower's request starts the next one.
+                Followed::Lead(permit) => permit,
+            },
+        };
+        is_collapsed = false;
+        start(node, permit, order.clone());
+    }
+}
+
+/// Starts a fill that nobody waits for yet, unless the response is stored or on its way (CA-15).
+pub(crate) fn ahead(node: &Arc<Node>, order: FillOrder) {
+    if node
+        .store
+        .get(&order.key, &node.forward_fields)
+        .found()
+        .is_some()
+    {
+        return;
+    }
+    if let Joined::Lead(permit) = node.fills.join(&order.key) {
+        start(node, permit, order);
+    }
+}
+
+fn start(node: &Arc<Node>, permit: Permit, order: FillOrder) {
+    let owner = Arc::clone(node);
+    node.tasks
+        .spawn(async move { pump::run(&owner, permit, order).await });
+}

@@ -1,0 +1,191 @@
+//! Asking a parent, and reading its answer whole where that is wanted.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue, header};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+
+use super::FillOrder;
+use crate::node::Node;
+use crate::request::CDN_LOOP;
+use crate::respond::{AGE_MILLISECONDS, Failure};
+use crate::telemetry::Event;
+use crate::upstream::{
+    Class, ForwardBody, ForwardRequest, ForwardResponse, ParentId, UpstreamError,
+};
+
+/// A question to a parent, built from normal-form fields only (invariant 13).
+#[derive(Clone, Debug)]
+pub(crate) struct Ask<'a> {
+    /// The host to ask for.
+    pub(crate) host: &'a str,
+    /// The canonical path and query.
+    pub(crate) target: String,
+    /// The presentation it belongs to.
+    pub(crate) affinity: String,
+    /// Which connections to use.
+    pub(crate) class: Class,
+    /// Time to the first byte.
+    pub(crate) first_byte_timeout: Duration,
+    /// A parent that has just disappointed.
+    pub(crate) avoid: Option<ParentId>,
+    /// Whom the request that caused this one has passed (RFC 8586).
+    pub(crate) cdn_loop: Option<HeaderValue>,
+}
+
+/// A parent's answer with its body read to the end.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    /// Status and header fields.
+    pub(crate) head: http::response::Parts,
+    /// The body.
+    pub(crate) text: Bytes,
+    /// How old the response was on arrival, by the parent's word.
+    pub(crate) age: Duration,
+}
+
+impl<'a> Ask<'a> {
+    /// Asks for what a fill is ordered to bring.
+    pub(crate) fn of(order: &'a FillOrder) -> Self {
+        Self {
+            host: &order.host,
+            target: order.target.clone(),
+            affinity: order.affinity.clone(),
+            class: order.class,
+            first_byte_timeout: order.first_byte_timeout,
+            avoid: None,
+            cdn_loop: order.cdn_loop.clone(),
+        }
+    }
+
+    /// Asks and returns the head with the body still arriving.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept every parent from answering.
+    pub(crate) async fn head(self, node: &Node) -> Result<ForwardResponse, Failure> {
+        let mut headers = node.forward_fields.clone();
+        if let Some(passed) = self.cdn_loop {
+            headers.insert(CDN_LOOP, passed);
+        }
+        let request = ForwardRequest {
+            host: self.host.to_owned(),
+            path_and_query: self.target,
+            headers,
+            affinity: self.affinity,
+            class: self.class,
+            first_byte_timeout: self.first_byte_timeout,
+            avoid: self.avoid,
+        };
+        let asked_at = Instant::now();
+        let answered = node.upstream.fetch(&request).await;
+        let (parent, status) = match &answered {
+            Ok(response) => (Some(response.parent), Some(response.head.status)),
+            Err(error) => (error.parent(), None),
+        };
+        let waited = asked_at.elapsed();
+        node.telemetry.record(Event::ForwardFinished {
+            parent,
+            class: request.class,
+            status,
+            waited,
+        });
+        answered.map_err(|error| failure_of(&error))
+    }
+
+    /// Asks and reads the body whole, at most `bytes_max` of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ask::head`]; a body that is too large, stalls or ends early.
+    pub(crate) async fn whole(self, node: &Node, bytes_max: usize) -> Result<Whole, Failure> {
+        let ForwardResponse { head, body, .. } = self.head(node).await?;
+        let text = read_whole(body, bytes_max, node.limits.stall_timeout).await?;
+        let age = age_on_arrival(&head.headers);
+        Ok(Whole { head, text, age })
+    }
+}
+
+/// Reads a body to its end.
+///
+/// # Errors
+///
+/// Too large, stalled, or ended early.
+pub(crate) async fn read_whole(
+    mut body: ForwardBody,
+    bytes_max: usize,
+    stall_timeout: Duration,
+) -> Result<Bytes, Failure> {
+    let mut only: Option<Bytes> = None;
+    let mut joined = BytesMut::new();
+    loop {
+        let frame = tokio::time::timeout(stall_timeout, body.frame())
+            .await
+            .map_err(|_| Failure::ParentTimedOut)?;
+        let Some(frame) = frame else { break };
+        let Ok(data) = frame.map_err(|_| Failure::ParentBroken)?.into_data() else {
+            continue;
+        };
+        let so_far = only.as_ref().map_or(joined.len(), Bytes::len);
+        if so_far + data.len() > bytes_max {
+            return Err(Failure::TooLarge);
+        }
+        match only.take() {
+            None if joined.is_empty() => only = Some(data),
+            first => {
+                joined.extend_from_slice(first.as_deref().unwrap_or_default());
+                joined.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(only.unwrap_or_else(|| joined.freeze()))
+}
+
+/// Returns how old a response was when it arrived: by the millisecond between tiers (LT-02), by
+/// `Age` otherwise. The time a parent held its answer is not part of it (CA-11).
+pub(crate) fn age_on_arrival(fields: &HeaderMap) -> Duration {
+    let age = || Some(Duration::from_secs(number(fields, &header::AGE)?));
+    exact_age(fields).or_else(age).unwrap_or_default()
+}
+
+/// Returns the age that a parent of ours states to the millisecond.
+pub(crate) fn exact_age(fields: &HeaderMap) -> Option<Duration> {
+    number(fields, &AGE_MILLISECONDS).map(Duration::from_millis)
+}
+
+fn number(fields: &HeaderMap, name: &HeaderName) -> Option<u64> {
+    fields
+        .get(name)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse::<u32>()
+        .ok()
+        .map(u64::from)
+}
+
+/// Returns the failure that an upstream error is to a viewer.
+pub(crate) fn failure_of(error: &UpstreamError) -> Failure {
+    match error {
+        UpstreamError::QueueFull { .. } | UpstreamError::QueueTimeout { .. } => {
+            Failure::ParentSaturated
+        }
+        UpstreamError::FirstByteTimeout { .. } => Failure::ParentTimedOut,
+        UpstreamError::Lost { .. } => Failure::ParentBroken,
+        UpstreamError::Request(_) => Failure::PathRefused,
+        UpstreamError::Connect { .. } | UpstreamError::Ending => Failure::ParentUnreachable,
+    }
+}
+
+/// Returns the fields of every request to a parent: none of them is a viewer's (invariant 13).
+pub(crate) fn forward_fields() -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(4);
+    fields.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+    fields.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    fields
+}
+
+const USER_AGENT: &str = concat!("Seawall/", env!("CARGO_PKG_VERSION"));

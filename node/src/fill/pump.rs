@@ -1,0 +1,306 @@
+//! The task of one fill: ask, judge, publish, pump, store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cache::storable::Uncacheable;
+use cache::{BodyFailure, BodyState, GrowingBody, StoredResponse, Writer};
+use http::StatusCode;
+use http_body_util::BodyExt;
+use media::hls::Playlist;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::ask::{Ask, age_on_arrival, read_whole};
+use super::order::{Delivery, FillOrder, Judged};
+use super::{Filled, Permit};
+use crate::live::{self, Address, Version};
+use crate::node::Node;
+use crate::respond::Failure;
+use crate::route;
+use crate::telemetry::{Event, FillEnding};
+use crate::upstream::{ForwardBody, ForwardResponse, ParentId};
+
+/// What came of asking.
+enum Arrived {
+    /// A head; the body follows as it arrives.
+    Growing(Arc<StoredResponse>, Writer, ForwardBody),
+    /// A response with its whole body.
+    Complete(Arc<StoredResponse>),
+    /// Something for those who wait now, and nobody later.
+    Once(Filled),
+}
+
+/// Runs a fill to its end.
+pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
+    // Between the lookup that missed and the permit, another fill may have ended.
+    if let Some(filled) = already_here(node, &order) {
+        permit.refuse(filled);
+        return;
+    }
+    let started = Instant::now();
+    node.telemetry.record(Event::FillStarted {
+        is_ahead: order.is_ahead,
+    });
+    let arrived = tokio::select! {
+        biased;
+        // A withdrawn hint is told at once, even while the parent is silent (LL-19).
+        () = withdrawn(order.withdrawn.clone()) => {
+            Arrived::Once(Filled::Failed(Failure::HintWithdrawn))
+        }
+        () = node.tasks.ending() => Arrived::Once(Filled::Failed(Failure::ParentUnreachable)),
+        arrived = arrive(node, &order) => arrived,
+    };
+    let (ending, bytes) = match arrived {
+        Arrived::Growing(stored, writer, incoming) => {
+            let body = stored.body.clone();
+            let ending = grow(node, permit, order, stored, writer, incoming).await;
+            (ending, body.progress().received)
+        }
+        Arrived::Complete(stored) => {
+            let bytes = stored.body.progress().received;
+            node.store.insert(order.key.clone(), Arc::clone(&stored));
+            permit.refuse(Filled::Response(stored));
+            (FillEnding::Stored, bytes)
+        }
+        Arrived::Once(filled) => {
+            let ending = ending_of(&filled);
+            permit.refuse(filled);
+            (ending, 0)
+        }
+    };
+    let duration = started.elapsed();
+    node.telemetry.record(Event::FillFinished {
+        ending,
+        bytes,
+        duration,
+    });
+}
+
+fn ending_of(filled: &Filled) -> FillEnding {
+    match filled {
+        Filled::Response(_) => FillEnding::NotStored,
+        Filled::Rendition(_) => FillEnding::Rendition,
+        Filled::Unshared(_) => FillEnding::Unshared,
+        Filled::Failed(Failure::HintWithdrawn) => FillEnding::Abandoned,
+        Filled::Failed(_) => FillEnding::Failed,
+    }
+}
+
+fn already_here(node: &Node, order: &FillOrder) -> Option<Filled> {
+    if let Delivery::AsPlaylist(address) = &order.delivery
+        && let Some(rendition) = node.hub.rendition(&address.key())
+    {
+        return Some(Filled::Rendition(rendition));
+    }
+    let stored = node.store.get(&order.key, &node.forward_fields).found()?;
+    stored
+        .is_fresh(node.clock.now())
+        .then_some(Filled::Response(stored))
+}
+
+async fn withdrawn(signal: Option<CancellationToken>) {
+    match signal {
+        Some(signal) => signal.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks a parent; a part that breaks on the way is asked for once more, of another parent if there is
+/// one, because none of its bytes has been seen by anybody.
+async fn arrive(node: &Arc<Node>, order: &FillOrder) -> Arrived {
+    let mut avoid = None;
+    let mut attempts_left = match order.delivery {
+        Delivery::WhenComplete | Delivery::AsPlaylist(_) => 2,
+        Delivery::AsItArrives => 1,
+    };
+    loop {
+        attempts_left -= 1;
+        match arrive_from(node, order, avoid).await {
+            Ok(arrived) => return arrived,
+            Err((Failure::ParentBroken, parent)) if attempts_left > 0 => avoid = parent,
+            Err((failure, _)) => return Arrived::Once(Filled::Failed(failure)),
+        }
+    }
+}
+
+async fn arrive_from(
+    node: &Arc<Node>,
+    order: &FillOrder,
+    avoid: Option<ParentId>,
+) -> Result<Arrived, (Failure, Option<ParentId>)> {
+    let mut ask = Ask::of(order);
+    ask.avoid = avoid;
+    let response = ask.head(node).await.map_err(|failure| (failure, None))?;
+    let parent = response.parent;
+    judge(node, order, response)
+        .await
+        .map_err(|failure| (failure, Some(parent)))
+}
+
+async fn judge(
+    node: &Arc<Node>,
+    order: &FillOrder,
+    response: ForwardResponse,
+) -> Result<Arrived, Failure> {
+    let status = response.head.status;
+    if status == StatusCode::PARTIAL_CONTENT || status == StatusCode::NOT_MODIFIED {
+        // Neither a range nor a validation was asked for.
+        return Err(Failure::ParentBroken);
+    }
+    let asked_at = node.clock.wall_at(response.sent_at);
+    let (writer, body) = match http_body::Body::size_hint(&response.body).exact() {
+        Some(length) => GrowingBody::with_length(length),
+        None => GrowingBody::new(),
+    };
+    let judged = order.judge(node, asked_at, &response.head, body);
+    match (&order.delivery, judged.refusal) {
+        (Delivery::AsPlaylist(address), refusal)
+            if status == StatusCode::OK && may_be_read(refusal) =>
+        {
+            read_playlist(node, order, address, response).await
+        }
+        (_, Some(_)) if status.is_success() => {
+            node.uncacheable.insert(order.key.clone(), ());
+            let only = Arc::new(Mutex::new(Some(response)));
+            Ok(Arrived::Once(Filled::Unshared(only)))
+        }
+        (Delivery::AsItArrives, None) if status == StatusCode::OK => {
+            Ok(Arrived::Growing(judged.stored, writer, response.body))
+        }
+        (Delivery::AsItArrives | Delivery::WhenComplete | Delivery::AsPlaylist(_), _) => {
+            let bytes_max = usize::try_from(node.limits.stored_body_bytes_max);
+            let bytes_max = bytes_max.unwrap_or(usize::MAX);
+            let bytes = read_whole(response.body, bytes_max, order.stall_timeout).await?;
+            Ok(complete(judged, bytes))
+        }
+    }
+}
+
+/// Whether a playlist may be read by this node for all who ask.
+///
+/// `no-cache` asks that it be current on every use: the chain of a live rendition keeps it so (CA-09).
+/// `no-store` and `private` mean what they say.
+fn may_be_read(refusal: Option<Uncacheable>) -> bool {
+    matches!(refusal, None | Some(Uncacheable::NoLifetime))
+}
+
+/// A response whose whole body is there.
+fn complete(judged: Judged, bytes: Bytes) -> Arrived {
+    let stored = StoredResponse {
+        body: GrowingBody::full(bytes),
+        ..(*judged.stored).clone()
+    };
+    let stored = Arc::new(stored);
+    match judged.refusal {
+        None => Arrived::Complete(stored),
+        // Told to those who wait now; the next one to ask asks again (FM-01).
+        Some(_) => Arrived::Once(Filled::Response(stored)),
+    }
+}
+
+/// Reads a playlist; a live one that can be followed goes to the hub.
+async fn read_playlist(
+    node: &Arc<Node>,
+    order: &FillOrder,
+    address: &Address,
+    response: ForwardResponse,
+) -> Result<Arrived, Failure> {
+    let asked_at = node.clock.wall_at(response.sent_at);
+    let ForwardResponse { head, body, .. } = response;
+    let text = read_whole(body, node.live.playlist_bytes_max, order.stall_timeout).await?;
+    let playlist =
+        Playlist::parse(text.clone(), &node.playlist_limits).map_err(|_| Failure::NotAPlaylist)?;
+    match playlist {
+        Playlist::Media(media) if live::can_be_followed(&media) => {
+            let age = age_on_arrival(&head.headers);
+            let version = Version::new(Arc::new(media), &head.headers, node.clock.uptime(), age);
+            let rendition = live::adopt(node, address, version);
+            let full = Filled::Failed(Failure::ParentSaturated);
+            Ok(Arrived::Once(rendition.map_or(full, Filled::Rendition)))
+        }
+        playlist => {
+            let policy = route::policy_of_playlist(node, address, &playlist, &order.policy);
+            let order = FillOrder {
+                policy,
+                ..order.clone()
+            };
+            let judged = order.judge(node, asked_at, &head, GrowingBody::full(text.clone()));
+            Ok(complete(judged, text))
+        }
+    }
+}
+
+/// Publishes the head and pumps the body; stores the response if it comes whole.
+async fn grow(
+    node: &Arc<Node>,
+    permit: Permit,
+    order: FillOrder,
+    stored: Arc<StoredResponse>,
+    writer: Writer,
+    incoming: ForwardBody,
+) -> FillEnding {
+    let published = permit.publish(Filled::Response(Arc::clone(&stored)));
+    let limits = PumpLimits {
+        stall_timeout: order.stall_timeout,
+        bytes_max: node.limits.stored_body_bytes_max,
+    };
+    let ended = tokio::select! {
+        ended = pump(writer, incoming, limits) => ended,
+        // The writer is dropped with the pump: readers see a failed body.
+        () = node.tasks.ending() => Err(BodyFailure::Abandoned),
+    };
+    let ending = match ended {
+        Ok(()) => {
+            node.store.insert(order.key, stored);
+            FillEnding::Stored
+        }
+        Err(_) => FillEnding::Failed,
+    };
+    // Only now: whoever asks in between follows this fill, not a new one.
+    drop(published);
+    ending
+}
+
+#[derive(Clone, Copy)]
+struct PumpLimits {
+    stall_timeout: Duration,
+    bytes_max: u64,
+}
+
+/// Moves a parent's body into a growing one until its clean end (LD-06, FM-22).
+async fn pump(
+    mut writer: Writer,
+    mut incoming: ForwardBody,
+    limits: PumpLimits,
+) -> Result<(), BodyFailure> {
+    let mut received = 0_u64;
+    let failure = loop {
+        match tokio::time::timeout(limits.stall_timeout, incoming.frame()).await {
+            Err(_) => break BodyFailure::Stalled,
+            Ok(Some(Err(_))) => break BodyFailure::Reset,
+            Ok(None) => {
+                let body = writer.body();
+                writer.complete();
+                return match body.progress().state {
+                    BodyState::Failed(failure) => Err(failure),
+                    BodyState::Filling | BodyState::Complete => Ok(()),
+                };
+            }
+            Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else {
+                    continue;
+                };
+                received += data.len() as u64;
+                if received > limits.bytes_max {
+                    break BodyFailure::TooLarge;
+                }
+                writer.push(data);
+            }
+        }
+    };
+    writer.fail(failure);
+    Err(failure)
+}

@@ -1,0 +1,130 @@
+//! What a playlist says about its children: which URIs are parts, and which are hinted.
+
+use std::sync::Arc;
+
+use cache::CacheKey;
+use media::Kind;
+use media::hls::{HintKind, MediaPlaylist};
+use media::uri::Resolved;
+
+use super::rendition::Address;
+use crate::fill::{self, FillOrder};
+use crate::node::Node;
+use crate::request::{self, Query};
+
+/// The children of one version that matter at the live edge.
+#[derive(Debug)]
+pub(super) struct Children {
+    hinted: Vec<Child>,
+    /// The newest parts that are files of their own.
+    parts: Vec<CacheKey>,
+}
+
+#[derive(Debug)]
+struct Child {
+    key: CacheKey,
+    host: String,
+    target: String,
+    kind: Kind,
+}
+
+impl Children {
+    pub(super) fn of(node: &Node, address: &Address, playlist: &MediaPlaylist) -> Self {
+        let dropped = &node.query_dropped;
+        let parts = playlist
+            .parts()
+            .rev()
+            .take(PARTS_MAX)
+            .filter(|part| part.byte_range.is_none());
+        let parts = parts.filter_map(|part| locate(address, part.uri, dropped));
+        let has_ranges = playlist
+            .parts()
+            .next_back()
+            .is_some_and(|part| part.byte_range.is_some());
+        let hinted = playlist.preload_hints().filter_map(|hint| {
+            let (host, target) = locate(address, hint.uri, dropped)?;
+            let is_range =
+                has_ranges || hint.byterange_start > 0 || hint.byterange_length.is_some();
+            let kind = match hint.kind {
+                HintKind::Map => Kind::InitSegment,
+                // A part that is a range of its segment is read from the growing segment.
+                HintKind::Part if is_range => Kind::Segment,
+                HintKind::Part => Kind::Part,
+            };
+            Some(Child {
+                key: request::key_of_target(&host, &target),
+                host,
+                target,
+                kind,
+            })
+        });
+        Self {
+            hinted: hinted.collect(),
+            parts: parts
+                .map(|(host, target)| request::key_of_target(&host, &target))
+                .collect(),
+        }
+    }
+
+    /// CA-01: what a URI is comes from the playlist that names it, not from its extension.
+    pub(super) fn learn(&self, node: &Node) {
+        for key in &self.parts {
+            node.hub.learn(key, Kind::Part);
+        }
+        for hint in self.hinted.iter().filter(|hint| hint.kind != Kind::Segment) {
+            node.hub.learn(&hint.key, hint.kind);
+        }
+    }
+
+    /// Returns the keys of the hinted resources.
+    pub(super) fn hinted(&self) -> Vec<CacheKey> {
+        self.hinted.iter().map(|hint| hint.key.clone()).collect()
+    }
+
+    /// Returns the keys of the newest listed parts.
+    pub(super) fn parts(&self) -> &[CacheKey] {
+        &self.parts
+    }
+
+    /// Fetches what is hinted before anyone asks for it (CA-15).
+    pub(super) fn fetch_hinted(&self, node: &Arc<Node>) {
+        for hint in &self.hinted {
+            let target = hint.target.clone();
+            fill::ahead(
+                node,
+                FillOrder::hinted(node, hint.key.clone(), &hint.host, target, hint.kind),
+            );
+        }
+    }
+}
+
+/// Returns host and canonical target of a child URI, in the same normal form as a viewer's request for it.
+///
+/// A child on another host is not ours to fetch: viewers go there themselves.
+pub(super) fn locate(
+    address: &Address,
+    uri: &str,
+    query_dropped: &[String],
+) -> Option<(String, String)> {
+    let base = request::path_and_query(&address.path, &address.query);
+    let target = match media::uri::resolve(&base, uri).ok()? {
+        Resolved::PathAndQuery(target) => target,
+        Resolved::Url(url) => {
+            let (_, rest) = url.split_once("//")?;
+            let (host, _) = rest.split_once(['/', '?']).unwrap_or((rest, ""));
+            if request::plain_host(host)? != address.host {
+                return None;
+            }
+            rest.get(host.len()..).unwrap_or("").to_owned()
+        }
+        Resolved::Other(_) => return None,
+    };
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let path = if path.is_empty() { "/" } else { path };
+    let query = Query::canonical(query, query_dropped);
+    let target = request::path_and_query(path, query.whole());
+    Some((address.host.clone(), target))
+}
+
+/// The live edge: parts older than this are whole segments to most players.
+const PARTS_MAX: usize = 64;

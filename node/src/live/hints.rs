@@ -1,0 +1,65 @@
+//! Which resources are hinted right now, so that a withdrawn hint ends its fill (LL-19).
+
+use std::collections::HashMap;
+
+use cache::CacheKey;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// The hinted resources of every rendition of a node.
+///
+/// Bounded by the number of renditions: a playlist names at most one hint of each type.
+#[derive(Debug, Default)]
+pub(crate) struct Hints {
+    state: Mutex<HashMap<CacheKey, CancellationToken>>,
+}
+
+impl Hints {
+    /// Returns the signal that `key` was withdrawn, if it is hinted.
+    pub(crate) fn withdrawal_of(&self, key: &CacheKey) -> Option<CancellationToken> {
+        self.state.lock().get(key).cloned()
+    }
+
+    /// Replaces a rendition's hints: `before` by `now`.
+    ///
+    /// A hint that left and whose resource is in `listed` has come true; any other was withdrawn, and
+    /// whoever waits for it is told.
+    pub(super) fn replace(&self, before: &[CacheKey], now: &[CacheKey], listed: &[CacheKey]) {
+        let mut withdrawn = Vec::new();
+        {
+            let mut state = self.state.lock();
+            for key in before.iter().filter(|key| !now.contains(key)) {
+                let signal = state.remove(key);
+                if !listed.contains(key) {
+                    withdrawn.extend(signal);
+                }
+            }
+            for key in now {
+                state.entry(key.clone()).or_default();
+            }
+        }
+        for signal in withdrawn {
+            signal.cancel();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ll_19_a_hint_that_left_without_being_listed_was_withdrawn() {
+        let key = |name: &str| crate::request::key_of("h", name, "");
+        let hints = Hints::default();
+        hints.replace(&[], &[key("/p1")], &[]);
+        let came_true = hints.withdrawal_of(&key("/p1")).unwrap();
+        hints.replace(&[key("/p1")], &[key("/p2")], &[key("/p1")]);
+        assert!(!came_true.is_cancelled());
+        let withdrawn = hints.withdrawal_of(&key("/p2")).unwrap();
+        hints.replace(&[key("/p2")], &[key("/ad")], &[key("/p1")]);
+        assert!(withdrawn.is_cancelled());
+        assert!(hints.withdrawal_of(&key("/p2")).is_none());
+        assert!(!hints.withdrawal_of(&key("/ad")).unwrap().is_cancelled());
+    }
+}

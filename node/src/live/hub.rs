@@ -1,0 +1,113 @@
+//! The hub: which live renditions this node follows, and what their playlists have taught it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cache::CacheKey;
+use media::Kind;
+use moka::sync::Cache;
+use parking_lot::RwLock;
+
+use super::hints::Hints;
+use super::rendition::Rendition;
+
+/// The live renditions of a node.
+#[derive(Debug)]
+pub struct Hub {
+    renditions: RwLock<HashMap<CacheKey, Arc<Rendition>>>,
+    renditions_max: usize,
+    /// Kinds of child URIs, learned from playlists; bounded by count (CA-01).
+    learned: Cache<CacheKey, Kind>,
+    held: AtomicUsize,
+    held_max: usize,
+    /// What is hinted right now.
+    pub(crate) hints: Hints,
+}
+
+impl Hub {
+    /// Creates a hub that follows at most `renditions_max` and holds at most `held_max` requests.
+    pub fn new(renditions_max: usize, held_max: usize) -> Self {
+        Self {
+            renditions: RwLock::new(HashMap::new()),
+            renditions_max,
+            learned: Cache::new(LEARNED_MAX),
+            held: AtomicUsize::new(0),
+            held_max,
+            hints: Hints::default(),
+        }
+    }
+
+    /// Returns the rendition of `key`, if it is followed.
+    pub fn rendition(&self, key: &CacheKey) -> Option<Arc<Rendition>> {
+        self.renditions.read().get(key).cloned()
+    }
+
+    /// Returns every rendition, in no order.
+    pub fn renditions(&self) -> Vec<Arc<Rendition>> {
+        self.renditions.read().values().cloned().collect()
+    }
+
+    /// Returns the rendition of `key`, made by `make` if there was none.
+    ///
+    /// When the hub is full, the dormant renditions leave first; if none is dormant, the new one is
+    /// not kept, and `None` says so.
+    pub fn rendition_or(
+        &self,
+        key: &CacheKey,
+        make: impl FnOnce() -> Arc<Rendition>,
+    ) -> Option<Arc<Rendition>> {
+        let mut renditions = self.renditions.write();
+        if let Some(known) = renditions.get(key) {
+            return Some(Arc::clone(known));
+        }
+        if renditions.len() >= self.renditions_max {
+            renditions.retain(|_, rendition| !rendition.is_dormant());
+        }
+        if renditions.len() >= self.renditions_max {
+            return None;
+        }
+        let made = make();
+        renditions.insert(key.clone(), Arc::clone(&made));
+        Some(made)
+    }
+
+    /// Forgets the rendition of `key`.
+    pub fn forget(&self, key: &CacheKey) {
+        self.renditions.write().remove(key);
+    }
+
+    /// Returns what a playlist has said `key` is.
+    pub fn kind(&self, key: &CacheKey) -> Option<Kind> {
+        self.learned.get(key)
+    }
+
+    /// Remembers what a playlist says `key` is.
+    pub fn learn(&self, key: &CacheKey, kind: Kind) {
+        if self.learned.get(key) != Some(kind) {
+            self.learned.insert(key.clone(), kind);
+        }
+    }
+
+    /// Returns how many requests are held.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place for a held request, if one is left (CA-22).
+    pub(super) fn take_place(&self) -> bool {
+        let before = self.held.fetch_add(1, Ordering::Relaxed);
+        if before >= self.held_max {
+            self.give_place_back();
+            return false;
+        }
+        true
+    }
+
+    pub(super) fn give_place_back(&self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Child URIs remembered; a live rendition with 500 ms parts needs some 40.
+const LEARNED_MAX: u64 = 200_000;

@@ -1,0 +1,97 @@
+//! The live hub: every request for a live media playlist is answered from a parsed live state.
+//!
+//! ```text
+//! viewer ──► answer ──► Rendition (State: newest Version) ──► now, or held until a newer one comes
+//!                          ▲ publish
+//!                        chain: one blocking reload at a time, to one parent
+//! ```
+//!
+//! What is here: the hub, its renditions, their versions, the chain that keeps each current.
+//! Who calls it: `exchange`; a fill that finds a live playlist in its body hands it over.
+//! What it calls: `media` for every judgment, `upstream` for the chain, `fill` to prefetch.
+//! Deliberately not here: the store. A live playlist is a version, not a stored response.
+
+mod chain;
+mod children;
+mod hints;
+mod holds;
+mod hub;
+mod rendition;
+mod version;
+
+pub use hub::Hub;
+pub(crate) use rendition::can_be_followed;
+pub use rendition::{Address, Phase, Rendition};
+pub use version::Version;
+
+use std::sync::Arc;
+
+use media::hls::DeliveryDirectives;
+
+use crate::node::Node;
+use crate::request::Request;
+use crate::respond::{Answer, Failure};
+use rendition::Judged;
+
+/// Answers a request for a live media playlist from the newest version, holding it if it must wait.
+///
+/// # Errors
+///
+/// Malformed directives (LL-05, LL-06), too far ahead (LL-07, LL-08), held too long (LL-09), too
+/// many held (CA-22), or the trouble of a rendition that cannot be followed (CA-23).
+///
+/// # Cancel safety
+///
+/// A viewer that leaves while held only gives its place back (PL-01).
+pub async fn answer(
+    node: &Arc<Node>,
+    request: &Request,
+    rendition: &Arc<Rendition>,
+) -> Result<Answer, Failure> {
+    let directives = parse_directives(request)?;
+    rendition.asked(node);
+    let mut states = rendition.subscribe();
+    let mut hold = None;
+    loop {
+        let judged = states
+            .borrow_and_update()
+            .judge(&directives, node.clock.uptime());
+        match judged {
+            Judged::Answer(version) => {
+                return Ok(version.respond(node, request, &directives, hold.is_some()));
+            }
+            Judged::Refuse(failure) => return Err(failure),
+            Judged::Hold(longest) => match &hold {
+                None => hold = Some(rendition.hold(node, request, longest)?),
+                Some(held) if held.is_over() => return Err(Failure::HoldExpired),
+                Some(_) => {}
+            },
+        }
+        if states.changed().await.is_err() {
+            return Err(Failure::ParentUnreachable);
+        }
+    }
+}
+
+/// Lets the hub follow a live playlist that a fill has just read; `None` if the hub is full.
+pub fn adopt(node: &Arc<Node>, address: &Address, version: Version) -> Option<Arc<Rendition>> {
+    let make = || Rendition::new(address.clone(), node.live.hold_max);
+    let rendition = node.hub.rendition_or(&address.key(), make)?;
+    chain::publish(node, &rendition, version);
+    rendition.asked(node);
+    Some(rendition)
+}
+
+/// Returns host and target of a playlist's child, in normal form; `None` for one on another host.
+pub fn locate_child(node: &Node, address: &Address, uri: &str) -> Option<(String, String)> {
+    children::locate(address, uri, &node.query_dropped)
+}
+
+/// Reads the delivery directives of a request for a playlist (LL-05, LL-06).
+///
+/// # Errors
+///
+/// [`Failure::DirectivesMalformed`]; the parent is never asked about it.
+pub fn parse_directives(request: &Request) -> Result<DeliveryDirectives, Failure> {
+    DeliveryDirectives::parse(request.query.directives()).map_err(|_| Failure::DirectivesMalformed)
+}

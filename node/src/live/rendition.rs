@@ -1,0 +1,304 @@
+//! One live rendition: its newest version, who waits for the next, and whether a chain follows it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use cache::CacheKey;
+use media::hls::{self, DeliveryDirectives, MediaPlaylist, Update};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::chain;
+use super::holds::Deadlines;
+use super::version::Version;
+use crate::node::Node;
+use crate::request::{self, Request};
+use crate::respond::Failure;
+
+/// Where a rendition's playlist is, in normal form and without delivery directives.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// The host.
+    pub host: String,
+    /// The path.
+    pub path: String,
+    /// The canonical query, without delivery directives.
+    pub query: String,
+}
+
+impl Address {
+    /// Returns the address of the playlist that `request` is for.
+    pub fn of(request: &Request) -> Self {
+        Self {
+            host: request.host.clone(),
+            path: request.path.clone(),
+            query: request.query.without_directives().to_owned(),
+        }
+    }
+
+    /// Returns the key under which the hub knows the rendition.
+    pub fn key(&self) -> CacheKey {
+        request::key_of(&self.host, &self.path, &self.query)
+    }
+
+    /// Returns the presentation it belongs to (CA-08).
+    pub fn affinity(&self) -> String {
+        request::affinity_of(&self.host, &self.path)
+    }
+}
+
+/// A live rendition that this node knows.
+#[derive(Debug)]
+pub struct Rendition {
+    /// Where its playlist is.
+    pub address: Address,
+    machine: Mutex<hls::Rendition>,
+    state: watch::Sender<State>,
+    is_followed: AtomicBool,
+    /// Uptime in milliseconds at which a viewer last asked.
+    last_asked: AtomicU64,
+    deadlines: Deadlines,
+    holds_max: Duration,
+    /// The keys its newest version hints.
+    hinted: Mutex<Vec<CacheKey>>,
+}
+
+/// What requests for a rendition are judged by.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub version: Option<Arc<Version>>,
+    pub phase: Phase,
+    hold_max: Duration,
+    /// Counts wake-ups that bring no version: deadlines.
+    ticks: u64,
+}
+
+/// How current the newest version is known to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No chain follows; the version may be old.
+    Dormant,
+    /// A chain has started and has not heard from the parent yet.
+    Refreshing,
+    /// The chain waits for the next version: the newest is current.
+    Following,
+    /// The chain cannot get through.
+    Troubled(Failure),
+    /// ENDLIST: there is no next version.
+    Ended,
+}
+
+/// What becomes of a request under a [`State`].
+pub(super) enum Judged {
+    Answer(Arc<Version>),
+    Hold(Duration),
+    Refuse(Failure),
+}
+
+impl State {
+    pub(super) fn judge(&self, directives: &DeliveryDirectives, uptime: Duration) -> Judged {
+        let Some(version) = &self.version else {
+            return match self.phase {
+                Phase::Troubled(failure) => Judged::Refuse(failure),
+                _ => Judged::Hold(self.hold_max),
+            };
+        };
+        let target = version.playlist.target_duration();
+        match hls::answer(&version.playlist, directives) {
+            hls::Answer::Now if directives.position.is_some() => {
+                Judged::Answer(Arc::clone(version))
+            }
+            hls::Answer::Now => match self.phase {
+                Phase::Following | Phase::Ended => Judged::Answer(Arc::clone(version)),
+                // Only the parent can say whether something newer exists (CA-16).
+                Phase::Dormant | Phase::Refreshing => Judged::Hold(self.hold_for(target)),
+                // CA-23: a frozen playlist is a success for one target duration, no longer.
+                Phase::Troubled(_) if version.age(uptime) <= target * 2 => {
+                    Judged::Answer(Arc::clone(version))
+                }
+                Phase::Troubled(failure) => Judged::Refuse(failure),
+            },
+            hls::Answer::Hold => Judged::Hold(self.hold_for(target)),
+            // A version from before a pause says nothing about what is too far ahead now.
+            hls::Answer::Refuse(_) if matches!(self.phase, Phase::Dormant | Phase::Refreshing) => {
+                Judged::Hold(self.hold_for(target))
+            }
+            hls::Answer::Refuse(_) => Judged::Refuse(Failure::TooFarAhead),
+        }
+    }
+
+    /// LL-09: three target durations, unless the operator's cap is shorter (CA-13).
+    fn hold_for(&self, target: Duration) -> Duration {
+        (target * 3).min(self.hold_max)
+    }
+}
+
+impl Rendition {
+    /// Creates a rendition that no chain follows yet.
+    pub fn new(address: Address, hold_max: Duration) -> Arc<Self> {
+        let state = State {
+            version: None,
+            phase: Phase::Dormant,
+            hold_max,
+            ticks: 0,
+        };
+        Arc::new(Self {
+            address,
+            machine: Mutex::new(hls::Rendition::new()),
+            state: watch::Sender::new(state),
+            is_followed: AtomicBool::new(false),
+            last_asked: AtomicU64::new(0),
+            deadlines: Deadlines::new(),
+            holds_max: hold_max,
+            hinted: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Notes that a viewer asked, and starts a chain if none follows.
+    pub fn asked(self: &Arc<Self>, node: &Arc<Node>) {
+        self.last_asked
+            .store(milliseconds(node.clock.uptime()), Ordering::Relaxed);
+        if self.phase() == Phase::Ended {
+            return;
+        }
+        if !self.is_followed.swap(true, Ordering::AcqRel) {
+            chain::start(Arc::clone(node), Arc::clone(self));
+        }
+    }
+
+    /// Returns the newest version.
+    pub fn version(&self) -> Option<Arc<Version>> {
+        self.state.borrow().version.clone()
+    }
+
+    /// Returns how current the newest version is known to be.
+    pub fn phase(&self) -> Phase {
+        self.state.borrow().phase
+    }
+
+    /// Returns whether nothing follows it and nobody waits.
+    pub fn is_dormant(&self) -> bool {
+        !self.is_followed.load(Ordering::Acquire) && self.state.receiver_count() == 0
+    }
+
+    /// Returns how many requests look at it right now.
+    pub fn waiting(&self) -> usize {
+        self.state.receiver_count()
+    }
+
+    /// Returns whether nobody asked for `idle_after` and nobody waits.
+    pub(super) fn is_idle(&self, uptime: Duration, idle_after: Duration) -> bool {
+        let asked = Duration::from_millis(self.last_asked.load(Ordering::Relaxed));
+        self.state.receiver_count() == 0 && uptime.saturating_sub(asked) >= idle_after
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Offers what a parent answered; publishes it if it is newer (CA-07), and wakes who waits.
+    pub(super) fn offer(&self, version: Version, uptime: Duration) -> Update {
+        let playlist = Arc::clone(&version.playlist);
+        let update = self.machine.lock().offer(Arc::clone(&playlist), uptime);
+        let is_shown = matches!(update, Update::Newer { .. } | Update::NewEpoch { .. });
+        let phase = if playlist.is_ended() {
+            Phase::Ended
+        } else {
+            Phase::Following
+        };
+        self.state.send_if_modified(|state| {
+            let is_unchanged = !is_shown && state.phase == phase;
+            if is_shown {
+                state.version = Some(Arc::new(version));
+            }
+            state.phase = phase;
+            !is_unchanged
+        });
+        update
+    }
+
+    /// Replaces what is hinted; who waits for a withdrawn hint is told (LL-19).
+    pub(super) fn hint(&self, node: &Node, now: Vec<CacheKey>, listed: &[CacheKey]) {
+        let mut hinted = self.hinted.lock();
+        node.hub.hints.replace(&hinted, &now, listed);
+        *hinted = now;
+    }
+
+    /// Says how current the newest version is, and wakes who waits if that changed.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.state.send_if_modified(|state| {
+            let is_changed = state.phase != phase;
+            state.phase = phase;
+            is_changed
+        });
+    }
+
+    /// Gives up following; the next viewer starts a new chain.
+    pub(super) fn unfollow(&self) {
+        if self.phase() != Phase::Ended {
+            self.enter(Phase::Dormant);
+        }
+        self.is_followed.store(false, Ordering::Release);
+    }
+
+    /// Waits for `future` while waking held requests whose deadline passes.
+    pub(super) async fn keeping_deadlines<T>(&self, future: impl Future<Output = T>) -> T {
+        tokio::pin!(future);
+        loop {
+            tokio::select! {
+                done = &mut future => return done,
+                () = self.deadlines.passed() => self.state.send_modify(|state| state.ticks += 1),
+            }
+        }
+    }
+
+    /// Takes a place for a request to be held at most `longest`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::HeldTooMany`] when the node holds as many as it may (CA-22).
+    pub(super) fn hold(
+        &self,
+        node: &Arc<Node>,
+        request: &Request,
+        longest: Duration,
+    ) -> Result<Hold, Failure> {
+        if !node.hub.take_place() {
+            return Err(Failure::HeldTooMany);
+        }
+        let longest = longest.min(self.holds_max).saturating_sub(request.waited());
+        Ok(Hold {
+            node: Arc::clone(node),
+            deadline: self.deadlines.add(longest),
+        })
+    }
+}
+
+/// A held request's place; dropping it gives the place back.
+pub(super) struct Hold {
+    node: Arc<Node>,
+    deadline: Instant,
+}
+
+impl Hold {
+    pub(super) fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.node.hub.give_place_back();
+    }
+}
+
+/// Returns whether a playlist can be followed by a chain: live, and with blocking reload.
+pub(crate) fn can_be_followed(playlist: &MediaPlaylist) -> bool {
+    playlist.can_block_reload() && !playlist.is_ended()
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,105 @@
+//! The configuration of a node, checked: plain values without a file format.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::listen::ListenConfig;
+use crate::upstream::UpstreamConfig;
+
+/// Everything a node needs to run, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeConfig {
+    /// The node's name in `Via`, `Cache-Status`, `CDN-Loop` and logs.
+    pub name: String,
+    /// Where and how it listens.
+    pub listen: ListenConfig,
+    /// Its parents.
+    pub upstream: UpstreamConfig,
+    /// Memory for stored responses, in bytes.
+    pub store_bytes: u64,
+    /// How live playlists are followed.
+    pub live: LiveConfig,
+    /// Bounds on what one response may take.
+    pub limits: NodeLimits,
+    /// The private listener, if any.
+    pub admin: Option<AdminConfig>,
+    /// The access log, if any.
+    pub access_log: Option<AccessLogConfig>,
+    /// Whether the node answers for cross-origin pages: CORS fields and OPTIONS (CA-12).
+    pub cors: bool,
+    /// Query parameters that never belong to a key and are not forwarded, e.g. `CMCD` (CA-02).
+    pub query_dropped: Vec<String>,
+}
+
+/// How live playlists are followed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveConfig {
+    /// The longest a request is held, whatever three target durations are (CA-13).
+    pub hold_max: Duration,
+    /// How long a rendition is followed after its last viewer asked.
+    pub idle_after: Duration,
+    /// Whether hinted parts are fetched before they are asked for (CA-15).
+    pub prefetch: bool,
+    /// Held requests per node; one more is refused with 503 (CA-22).
+    pub held_max: usize,
+    /// Renditions followed at once.
+    pub renditions_max: usize,
+    /// Bytes of one playlist.
+    pub playlist_bytes_max: usize,
+}
+
+impl Default for LiveConfig {
+    fn default() -> Self {
+        Self {
+            hold_max: Duration::from_secs(18),
+            idle_after: Duration::from_secs(20),
+            prefetch: true,
+            held_max: 200_000,
+            renditions_max: 10_000,
+            playlist_bytes_max: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// Bounds on what one response or request may take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeLimits {
+    /// Bytes of one stored body; a larger one is relayed and not stored.
+    pub stored_body_bytes_max: u64,
+    /// Time between two reads of a body that is being filled (FM-28).
+    pub stall_timeout: Duration,
+    /// Time to the first byte of an ordinary answer.
+    pub first_byte_timeout: Duration,
+    /// Bytes of a request's path and query.
+    pub target_bytes_max: usize,
+}
+
+impl Default for NodeLimits {
+    fn default() -> Self {
+        Self {
+            stored_body_bytes_max: 64 * 1024 * 1024,
+            stall_timeout: Duration::from_secs(5),
+            first_byte_timeout: Duration::from_secs(5),
+            target_bytes_max: 8 * 1024,
+        }
+    }
+}
+
+/// The private listener: health, readiness, metrics, status.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminConfig {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether an address outside the loopback is accepted.
+    pub allow_remote: bool,
+}
+
+/// Where finished requests are written, one JSON line each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLogConfig {
+    /// The file; standard output when absent.
+    pub path: Option<PathBuf>,
+    /// Every n-th request is written; 1 writes all.
+    pub one_in: u32,
+}

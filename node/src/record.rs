@@ -1,0 +1,136 @@
+//! What is remembered of one request, and the one event when its last byte has left.
+//!
+//! A record travels with the exchange and then with the body. Whoever drops it last, at the clean end or
+//! because the viewer left, makes it an event: nothing is counted twice, nothing is forgotten.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode, Uri};
+use media::Kind;
+use tokio::time::Instant;
+
+use crate::exchange::{Peer, Protocol};
+use crate::node::Node;
+use crate::request::Request;
+use crate::respond::{Answer, CACHE_STATUS, Failure, Outcome};
+use crate::telemetry::{Ending, Event, FinishedRequest};
+
+/// The record of one request.
+#[derive(Debug)]
+pub(crate) struct Record {
+    node: Arc<Node>,
+    peer: SocketAddr,
+    protocol: Protocol,
+    method: Method,
+    uri: Uri,
+    host: String,
+    kind: Kind,
+    started: Instant,
+    first_byte: Option<Duration>,
+    status: Option<StatusCode>,
+    outcome: Outcome,
+    failure: Option<Failure>,
+    cache_status: Option<HeaderValue>,
+    held: Duration,
+    body_bytes: u64,
+    ending: Ending,
+}
+
+impl Record {
+    /// Opens the record of a request that has just arrived.
+    pub(crate) fn open<B>(node: &Arc<Node>, peer: &Peer, request: &http::Request<B>) -> Self {
+        Self {
+            node: Arc::clone(node),
+            peer: peer.address,
+            protocol: peer.protocol,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            host: String::new(),
+            kind: Kind::Other,
+            started: Instant::now(),
+            first_byte: None,
+            status: None,
+            outcome: Outcome::Failed,
+            failure: None,
+            cache_status: None,
+            held: Duration::ZERO,
+            body_bytes: 0,
+            // Until something better happens, the viewer has left.
+            ending: Ending::ViewerLeft,
+        }
+    }
+
+    /// Notes what was admitted, and what it is.
+    pub(crate) fn admitted(&mut self, request: &Request, kind: Kind) {
+        self.host.clone_from(&request.host);
+        self.kind = kind;
+    }
+
+    /// Notes why the request cannot be answered.
+    pub(crate) fn failed(&mut self, failure: Failure) {
+        self.failure = Some(failure);
+    }
+
+    /// Notes the head of the answer.
+    pub(crate) fn answered(&mut self, answer: &Answer) {
+        self.first_byte = Some(self.started.elapsed());
+        self.status = Some(answer.status);
+        self.outcome = answer.outcome;
+        self.held = answer.held;
+        self.cache_status = answer
+            .fields
+            .get_all(CACHE_STATUS)
+            .iter()
+            .next_back()
+            .cloned();
+    }
+
+    /// Notes body bytes handed to the connection.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.body_bytes += bytes as u64;
+    }
+
+    /// Notes how the body ended.
+    pub(crate) fn ended(&mut self, ending: Ending) {
+        self.ending = ending;
+    }
+
+    /// Returns how long ago the request arrived.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        // A viewer that left before its answer was held or waiting until now.
+        let held = if self.status.is_none() {
+            duration
+        } else {
+            self.held
+        };
+        self.node
+            .telemetry
+            .record(Event::RequestFinished(FinishedRequest {
+                peer: self.peer,
+                protocol: self.protocol,
+                method: &self.method,
+                host: &self.host,
+                path: self.uri.path(),
+                query: self.uri.query().unwrap_or(""),
+                kind: self.kind,
+                status: self.status,
+                outcome: self.outcome,
+                failure: self.failure,
+                bytes: self.body_bytes,
+                first_byte: self.first_byte.unwrap_or(duration),
+                duration,
+                held,
+                ending: self.ending,
+                cache_status: self.cache_status.as_ref().and_then(|v| v.to_str().ok()),
+            }));
+    }
+}

@@ -1,0 +1,399 @@
+//! Admission and normalization: what a viewer sent becomes a [`Request`], or a refusal.
+//!
+//! Who calls it: `exchange`, first thing. What it calls: nothing; it is arithmetic on text.
+//! One normalization serves both the cache key and the request to the parent, so that the two cannot
+//! disagree. Deliberately not here: any knowledge of media.
+
+use std::time::Duration;
+
+use cache::CacheKey;
+use http::{HeaderMap, Method, header};
+use tokio::time::Instant;
+
+use crate::respond::Failure;
+
+/// An admitted request in its normal form.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// GET or HEAD.
+    pub wants: Wants,
+    /// The host asked for: lower case, without the scheme's default port.
+    pub host: String,
+    /// The path, byte for byte.
+    pub path: String,
+    /// The canonical query, without what never belongs to a key (CA-02), with delivery directives.
+    pub query: Query,
+    /// The viewer's header fields.
+    pub fields: HeaderMap,
+    /// When the request arrived.
+    pub received_at: Instant,
+}
+
+/// What a viewer wants of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// GET: head and body.
+    Content,
+    /// HEAD: the head only (RFC 9110 9.3.2).
+    HeadOnly,
+    /// OPTIONS: what a cross-origin page may do (CA-12).
+    Preflight,
+}
+
+/// A canonical query: parameters in byte order of their raw names, values byte for byte (CA-02, CA-03).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Everything but the three delivery directives.
+    rest: String,
+    /// `_HLS_msn`, `_HLS_part` and `_HLS_skip`, as sent.
+    directives: String,
+    /// Both, in order.
+    whole: String,
+}
+
+impl Query {
+    /// Sorts `raw` and drops the parameters named in `dropped`.
+    pub fn canonical(raw: &str, dropped: &[String]) -> Self {
+        let mut parameters: Vec<&str> = raw
+            .split('&')
+            .filter(|p| !p.is_empty() && !dropped.iter().any(|d| d == name_of(p)))
+            .collect();
+        // Stable, so that repeated parameters keep the order their sender gave them.
+        parameters.sort_by_key(|p| name_of(p));
+        let is_directive = |p: &&&str| DIRECTIVES.contains(&name_of(p));
+        let join = |keep: &dyn Fn(&&&str) -> bool| {
+            parameters
+                .iter()
+                .filter(keep)
+                .copied()
+                .collect::<Vec<_>>()
+                .join("&")
+        };
+        Self {
+            directives: join(&is_directive),
+            rest: join(&|p| !is_directive(p)),
+            whole: parameters.join("&"),
+        }
+    }
+
+    /// Returns the delivery directives, or an empty string (rfc8216bis 6.2.5).
+    pub fn directives(&self) -> &str {
+        &self.directives
+    }
+
+    /// Returns everything but the delivery directives.
+    pub fn without_directives(&self) -> &str {
+        &self.rest
+    }
+
+    /// Returns the whole canonical query.
+    pub fn whole(&self) -> &str {
+        &self.whole
+    }
+}
+
+impl Request {
+    /// Admits a request, or says why not.
+    ///
+    /// # Errors
+    ///
+    /// A method other than GET, HEAD or OPTIONS; no or a malformed host; a path with dot segments;
+    /// a target longer than `target_bytes_max`; a request that already passed this node (RFC 8586).
+    pub fn admit(request: http::Request<()>, rules: &Admission<'_>) -> Result<Self, Failure> {
+        let (head, ()) = request.into_parts();
+        let wants = match head.method {
+            Method::GET => Wants::Content,
+            Method::HEAD => Wants::HeadOnly,
+            Method::OPTIONS => Wants::Preflight,
+            _ => return Err(Failure::MethodNotAllowed),
+        };
+        let target_bytes = head.uri.path_and_query().map_or(0, |pq| pq.as_str().len());
+        if target_bytes > rules.target_bytes_max {
+            return Err(Failure::TargetTooLong);
+        }
+        let host = host_of(&head.uri, &head.headers).ok_or(Failure::HostMissing)?;
+        let path = head.uri.path();
+        if !is_plain_path(path) {
+            return Err(Failure::PathRefused);
+        }
+        if has_passed(&head.headers, rules.node_name) {
+            return Err(Failure::LoopDetected);
+        }
+        Ok(Self {
+            wants,
+            host,
+            path: path.to_owned(),
+            query: Query::canonical(head.uri.query().unwrap_or(""), rules.query_dropped),
+            fields: head.headers,
+            received_at: Instant::now(),
+        })
+    }
+
+    /// Returns the key of the response to exactly this target.
+    pub fn key(&self) -> CacheKey {
+        key_of(&self.host, &self.path, self.query.whole())
+    }
+
+    /// Returns the key of the target without delivery directives: the rendition's.
+    pub fn rendition_key(&self) -> CacheKey {
+        key_of(&self.host, &self.path, self.query.without_directives())
+    }
+
+    /// Returns what belongs together and should come from one parent (CA-08).
+    pub fn affinity(&self) -> String {
+        affinity_of(&self.host, &self.path)
+    }
+
+    /// Returns whether the request comes from another node or CDN (RFC 8586).
+    pub fn is_of_child(&self) -> bool {
+        self.fields.contains_key(CDN_LOOP)
+    }
+
+    /// Returns how long ago the request arrived.
+    pub fn waited(&self) -> Duration {
+        self.received_at.elapsed()
+    }
+}
+
+/// What admission is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission<'a> {
+    /// This node's name in `CDN-Loop`.
+    pub node_name: &'a str,
+    /// Query parameters that never belong to a key.
+    pub query_dropped: &'a [String],
+    /// Bytes of path and query.
+    pub target_bytes_max: usize,
+}
+
+/// Returns the key of a resource in its normal form.
+pub fn key_of(host: &str, path: &str, query: &str) -> CacheKey {
+    key_of_target(host, &path_and_query(path, query))
+}
+
+/// Returns the key of a resource whose path and canonical query are one text.
+pub fn key_of_target(host: &str, target: &str) -> CacheKey {
+    // The scheme is not part of it: a node serves the same content on all its listeners.
+    CacheKey::new(format!("//{host}{target}"))
+}
+
+/// Returns a request target from a path and a query that may be empty.
+pub fn path_and_query(path: &str, query: &str) -> String {
+    if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{query}")
+    }
+}
+
+/// Returns the presentation a path belongs to: the host and the first path segment.
+///
+/// Packagers put a channel's playlists and media below one directory; taking the first segment keeps
+/// all renditions together whatever the layout below it.
+pub fn affinity_of(host: &str, path: &str) -> String {
+    let mut segments = path.trim_start_matches('/').splitn(2, '/');
+    let first = segments.next().unwrap_or("");
+    let first = if segments.next().is_some() { first } else { "" };
+    format!("{host}/{first}")
+}
+
+fn name_of(parameter: &str) -> &str {
+    parameter
+        .split_once('=')
+        .map_or(parameter, |(name, _)| name)
+}
+
+fn host_of(uri: &http::Uri, fields: &HeaderMap) -> Option<String> {
+    // RFC 9112 3.2.2 and RFC 9113 8.3.1: an authority in the target wins over the Host field.
+    let raw = match uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => {
+            let mut hosts = fields.get_all(header::HOST).iter();
+            let only = hosts.next()?;
+            if hosts.next().is_some() {
+                return None; // RFC 9112 3.2: more than one Host is refused.
+            }
+            only.to_str().ok()?
+        }
+    };
+    plain_host(raw)
+}
+
+/// Returns a host in the form that keys have: lower case, without default port and final dot.
+pub fn plain_host(raw: &str) -> Option<String> {
+    let is_sound = !raw.is_empty()
+        && raw.len() <= 255 + 6
+        && raw
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
+    if !is_sound {
+        return None;
+    }
+    let host = raw.to_ascii_lowercase();
+    let bare = host
+        .strip_suffix(":443")
+        .or_else(|| host.strip_suffix(":80"))
+        .unwrap_or(&host);
+    Some(bare.strip_suffix('.').unwrap_or(bare).to_owned())
+}
+
+fn is_plain_path(path: &str) -> bool {
+    path.starts_with('/') && !path.split('/').any(is_dot_segment)
+}
+
+fn is_dot_segment(segment: &str) -> bool {
+    let mut dots = 0;
+    let mut rest = segment.as_bytes();
+    while let [first, tail @ ..] = rest {
+        match (first, tail) {
+            (b'.', _) => rest = tail,
+            (b'%', [b'2', b'e' | b'E', after @ ..]) => rest = after,
+            _ => return false,
+        }
+        dots += 1;
+    }
+    dots == 1 || dots == 2
+}
+
+fn has_passed(fields: &HeaderMap, node_name: &str) -> bool {
+    // RFC 8586 2: a CDN that finds its own identifier refuses the request.
+    fields
+        .get_all(CDN_LOOP)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|member| member.split(';').next().unwrap_or("").trim() == node_name)
+}
+
+/// Whom a request has passed (RFC 8586).
+pub const CDN_LOOP: header::HeaderName = header::HeaderName::from_static("cdn-loop");
+
+const DIRECTIVES: [&str; 3] = ["_HLS_msn", "_HLS_part", "_HLS_skip"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<Request, Failure> {
+        let mut builder = http::Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            builder = builder.header(*name, *value);
+        }
+        let dropped = ["CMCD".to_owned(), "token".to_owned()];
+        let rules = Admission {
+            node_name: "edge-1",
+            query_dropped: &dropped,
+            target_bytes_max: 200,
+        };
+        Request::admit(builder.body(()).unwrap(), &rules)
+    }
+
+    #[test]
+    fn ca_02_the_order_of_parameters_does_not_split_the_key() {
+        let appended = admit(
+            "GET",
+            "/a.m3u8?t=a&_HLS_msn=5&_HLS_part=1",
+            &[("host", "x")],
+        )
+        .unwrap();
+        let ordered = admit(
+            "GET",
+            "/a.m3u8?_HLS_msn=5&_HLS_part=1&t=a",
+            &[("host", "x")],
+        )
+        .unwrap();
+        assert_eq!(appended.key(), ordered.key());
+        assert_eq!(ordered.query.whole(), "_HLS_msn=5&_HLS_part=1&t=a");
+        assert_eq!(ordered.query.directives(), "_HLS_msn=5&_HLS_part=1");
+        assert_eq!(ordered.query.without_directives(), "t=a");
+    }
+
+    #[test]
+    fn ca_02_dropped_parameters_are_in_neither_key_nor_forward_query() {
+        let with = admit("GET", "/a?CMCD=bl%3D100&b=1&token=s3cret", &[("host", "x")]).unwrap();
+        let without = admit("GET", "/a?b=1", &[("host", "x")]).unwrap();
+        assert_eq!(with.key(), without.key());
+        assert_eq!(with.query.whole(), "b=1");
+    }
+
+    #[test]
+    fn ca_02_unknown_reserved_parameters_stay_in_the_key() {
+        let request = admit("GET", "/a.m3u8?_HLS_rewind=1&_HLS_msn=2", &[("host", "x")]).unwrap();
+        assert_eq!(request.query.without_directives(), "_HLS_rewind=1");
+    }
+
+    #[test]
+    fn ca_03_values_are_forwarded_byte_for_byte() {
+        let request = admit("GET", "/a?token2=a~b%2Fc=&a=%7e", &[("host", "x")]).unwrap();
+        assert_eq!(request.query.whole(), "a=%7e&token2=a~b%2Fc=");
+    }
+
+    #[test]
+    fn hosts_are_compared_in_lower_case_without_default_port() {
+        for host in [
+            "Live.Example",
+            "live.example:443",
+            "live.example:80",
+            "live.example.",
+        ] {
+            let request = admit("GET", "/a", &[("host", host)]).unwrap();
+            assert_eq!(request.host, "live.example", "{host}");
+        }
+        assert_eq!(
+            admit("GET", "http://other/a", &[("host", "x")])
+                .unwrap()
+                .host,
+            "other"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_admitted_is_refused_by_name() {
+        type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Failure);
+        let cases: [Case<'_>; 8] = [
+            ("POST", "/a", &[("host", "x")], Failure::MethodNotAllowed),
+            ("PURGE", "/a", &[("host", "x")], Failure::MethodNotAllowed),
+            ("GET", "/a", &[], Failure::HostMissing),
+            (
+                "GET",
+                "/a",
+                &[("host", "x"), ("host", "y")],
+                Failure::HostMissing,
+            ),
+            ("GET", "/a", &[("host", "x/y")], Failure::HostMissing),
+            ("GET", "/a/../b", &[("host", "x")], Failure::PathRefused),
+            ("GET", "/a/%2E%2e/b", &[("host", "x")], Failure::PathRefused),
+            (
+                "GET",
+                "/a",
+                &[("host", "x"), ("cdn-loop", "other, edge-1;v=1")],
+                Failure::LoopDetected,
+            ),
+        ];
+        for (method, uri, fields, expected) in cases {
+            assert_eq!(
+                admit(method, uri, fields).err(),
+                Some(expected),
+                "{method} {uri} {fields:?}"
+            );
+        }
+        let long = format!("/{}", "a".repeat(200));
+        assert_eq!(
+            admit("GET", &long, &[("host", "x")]).err(),
+            Some(Failure::TargetTooLong)
+        );
+    }
+
+    #[test]
+    fn ca_08_all_renditions_of_a_presentation_share_one_affinity() {
+        assert_eq!(
+            affinity_of("h", "/live/v0/p.m3u8"),
+            affinity_of("h", "/live/index.m3u8")
+        );
+        assert_ne!(
+            affinity_of("h", "/live/a.m3u8"),
+            affinity_of("h", "/other/a.m3u8")
+        );
+        assert_eq!(affinity_of("h", "/a.m3u8"), "h/");
+    }
+}

@@ -1,0 +1,248 @@
+//! Every way an exchange can fail, and what the viewer is told, in one table.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::{Answer, Outcome};
+use crate::body::Body;
+
+/// A way an exchange can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Failure {
+    /// The viewer used a method other than GET, HEAD or OPTIONS.
+    #[error("method not allowed")]
+    MethodNotAllowed,
+    /// The target is longer than the limit.
+    #[error("target too long")]
+    TargetTooLong,
+    /// There is no usable host.
+    #[error("host missing or malformed")]
+    HostMissing,
+    /// The path has dot segments.
+    #[error("path refused")]
+    PathRefused,
+    /// The request already passed this node.
+    #[error("loop detected")]
+    LoopDetected,
+    /// The delivery directives are malformed (LL-05, LL-06).
+    #[error("malformed delivery directives")]
+    DirectivesMalformed,
+    /// The directives ask for what is too far ahead (LL-07, LL-08).
+    #[error("too far ahead")]
+    TooFarAhead,
+    /// The request was held as long as it may be (LL-09).
+    #[error("held too long")]
+    HoldExpired,
+    /// Too many requests are held (CA-22).
+    #[error("too many held requests")]
+    HeldTooMany,
+    /// The hint was withdrawn before its resource came (LL-19).
+    #[error("hint withdrawn")]
+    HintWithdrawn,
+    /// No connection to any parent.
+    #[error("no parent reachable")]
+    ParentUnreachable,
+    /// No answer from a parent in time.
+    #[error("parent timed out")]
+    ParentTimedOut,
+    /// The answer of a parent ended early or was malformed.
+    #[error("parent answer broken")]
+    ParentBroken,
+    /// A parent sent something else where a playlist was due.
+    #[error("not a playlist")]
+    NotAPlaylist,
+    /// A parent's answer is larger than the limit.
+    #[error("answer too large")]
+    TooLarge,
+    /// Too many requests already wait for a parent.
+    #[error("too many requests for a parent")]
+    ParentSaturated,
+}
+
+struct Row {
+    status: StatusCode,
+    /// The error type of `Proxy-Status` (RFC 9209 2.3).
+    proxy_error: Option<&'static str>,
+    retry_after: Option<u32>,
+    /// Whether a stale stored response is the better answer (RFC 5861 4).
+    stale_may_replace: bool,
+}
+
+impl Row {
+    /// The request is at fault, or asks for what is not there.
+    fn refused(status: StatusCode) -> Self {
+        Self {
+            status,
+            proxy_error: None,
+            retry_after: None,
+            stale_may_replace: false,
+        }
+    }
+
+    /// This node has no room; coming back helps.
+    fn crowded(proxy_error: &'static str) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self {
+            proxy_error: Some(proxy_error),
+            retry_after: Some(1),
+            ..Self::refused(status)
+        }
+    }
+
+    /// A parent is at fault.
+    fn parent(status: StatusCode, proxy_error: &'static str) -> Self {
+        Self {
+            status,
+            stale_may_replace: true,
+            ..Self::crowded(proxy_error)
+        }
+    }
+}
+
+impl Failure {
+    fn row(self) -> Row {
+        match self {
+            Self::MethodNotAllowed => Row::refused(StatusCode::METHOD_NOT_ALLOWED),
+            Self::TargetTooLong => Row::refused(StatusCode::URI_TOO_LONG),
+            Self::HostMissing
+            | Self::PathRefused
+            | Self::DirectivesMalformed
+            | Self::TooFarAhead => Row::refused(StatusCode::BAD_REQUEST),
+            Self::HintWithdrawn => Row::refused(StatusCode::NOT_FOUND),
+            Self::LoopDetected => Row {
+                proxy_error: Some("proxy_loop_detected"),
+                ..Row::refused(StatusCode::LOOP_DETECTED)
+            },
+            Self::HoldExpired => Row::crowded("http_response_timeout"),
+            Self::HeldTooMany => Row::crowded("connection_limit_reached"),
+            Self::ParentSaturated => Row {
+                stale_may_replace: true,
+                ..Row::crowded("connection_limit_reached")
+            },
+            Self::ParentUnreachable => {
+                Row::parent(StatusCode::BAD_GATEWAY, "destination_unavailable")
+            }
+            Self::ParentTimedOut => {
+                Row::parent(StatusCode::GATEWAY_TIMEOUT, "http_response_timeout")
+            }
+            Self::ParentBroken => Row::parent(StatusCode::BAD_GATEWAY, "http_response_incomplete"),
+            Self::NotAPlaylist => Row::parent(StatusCode::BAD_GATEWAY, "http_protocol_error"),
+            Self::TooLarge => Row {
+                proxy_error: Some("http_response_body_size"),
+                ..Row::refused(StatusCode::BAD_GATEWAY)
+            },
+        }
+    }
+
+    /// Returns what the viewer is told; nothing in it comes from a peer.
+    fn text(self) -> &'static str {
+        match self {
+            Self::MethodNotAllowed => "Only GET, HEAD and OPTIONS are answered here.",
+            Self::TargetTooLong => "The path and query are longer than this node accepts.",
+            Self::HostMissing => "The request names no host, several, or a malformed one.",
+            Self::PathRefused => "The path contains dot segments; send it resolved.",
+            Self::LoopDetected => {
+                "The request already passed this node; the configuration of parents has a loop."
+            }
+            Self::DirectivesMalformed => {
+                "Malformed delivery directives: _HLS_msn and _HLS_part are decimal numbers, \
+                 _HLS_part needs _HLS_msn, _HLS_skip is YES or v2 (rfc8216bis 6.2.5)."
+            }
+            Self::TooFarAhead => {
+                "The Media Sequence Number or part is too far ahead of the live edge \
+                 (rfc8216bis 6.2.5.2)."
+            }
+            Self::HoldExpired => {
+                "The playlist did not reach the requested position in three target durations."
+            }
+            Self::HeldTooMany => {
+                "Too many requests are held; ask again without delivery directives."
+            }
+            Self::HintWithdrawn => "The hinted resource was withdrawn.",
+            Self::ParentUnreachable => "No parent of this node can be reached.",
+            Self::ParentTimedOut => "The parent of this node did not answer in time.",
+            Self::ParentBroken => {
+                "The parent's answer ended before its last byte or was malformed."
+            }
+            Self::NotAPlaylist => "The parent sent something else where a playlist was due.",
+            Self::TooLarge => "The parent's answer is larger than this node accepts.",
+            Self::ParentSaturated => "Too many requests wait for the parent of this node.",
+        }
+    }
+
+    /// Returns the status a viewer gets.
+    pub fn status(self) -> StatusCode {
+        self.row().status
+    }
+
+    /// Returns whether a stale stored response is the better answer (RFC 5861 4).
+    pub fn stale_may_replace(self) -> bool {
+        self.row().stale_may_replace
+    }
+
+    /// Returns the answer for the viewer. It is never stored by anyone (FM-01).
+    pub fn answer(self, node_name: &str, held: Duration) -> Answer {
+        let row = self.row();
+        let mut fields = HeaderMap::new();
+        fields.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = row.retry_after {
+            fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if row.status == StatusCode::METHOD_NOT_ALLOWED {
+            // RFC 9110 15.5.6: a 405 names what is allowed.
+            fields.insert(
+                header::ALLOW,
+                HeaderValue::from_static("GET, HEAD, OPTIONS"),
+            );
+        }
+        if let Some(error) = row.proxy_error
+            && let Ok(value) = HeaderValue::try_from(format!("{node_name}; error={error}"))
+        {
+            fields.insert("proxy-status", value);
+        }
+        let text = Bytes::from(format!("{}\n", self.text()));
+        fields.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
+        let body = Body::full(text);
+        Answer {
+            status: row.status,
+            fields,
+            body,
+            outcome: Outcome::Failed,
+            held,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fm_01_no_failure_may_be_stored_by_anyone() {
+        for failure in [
+            Failure::TooFarAhead,
+            Failure::HoldExpired,
+            Failure::ParentTimedOut,
+        ] {
+            let answer = failure.answer("n", Duration::ZERO);
+            assert_eq!(answer.fields["cache-control"], "no-store", "{failure}");
+        }
+    }
+
+    #[test]
+    fn ll_09_an_expired_hold_says_when_to_come_back() {
+        let answer = Failure::HoldExpired.answer("edge-1", Duration::from_secs(6));
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.fields["retry-after"], "1");
+        assert_eq!(
+            answer.fields["proxy-status"],
+            "edge-1; error=http_response_timeout"
+        );
+    }
+}

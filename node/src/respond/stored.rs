@@ -1,0 +1,142 @@
+//! A stored or growing response as an answer: whole, a range of it, or not modified.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache::range::{ByteRanges, RangeAnswer};
+use cache::{BodyState, StoredResponse};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::{AGE_MILLISECONDS, Answer, Failure, Outcome, is_not_modified};
+use crate::body::Body;
+use crate::node::Node;
+use crate::request::Request;
+
+/// Answers `request` with `stored`, whose body may still be growing.
+///
+/// # Errors
+///
+/// [`Failure::ParentBroken`] when the body fails before the first byte of a requested range.
+///
+/// # Cancel safety
+///
+/// Dropping the future only leaves; the body belongs to its fill.
+pub async fn stored(
+    node: &Node,
+    request: &Request,
+    stored: &Arc<StoredResponse>,
+    outcome: Outcome,
+) -> Result<Answer, Failure> {
+    let mut fields = stored.headers.clone();
+    state_age(node, request, stored, outcome, &mut fields);
+    let mut answer = Answer {
+        status: stored.status,
+        fields,
+        body: Body::empty(),
+        outcome,
+        held: Duration::ZERO,
+    };
+    if stored.status != StatusCode::OK {
+        send(&mut answer, stored, 0..u64::MAX);
+        return Ok(answer);
+    }
+    let etag = answer.fields.get(header::ETAG);
+    if etag.is_some_and(|etag| is_not_modified(&request.fields, etag)) {
+        answer.status = StatusCode::NOT_MODIFIED;
+        answer.fields.remove(header::CONTENT_LENGTH);
+        return Ok(answer);
+    }
+    answer
+        .fields
+        .insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    match select(request, stored).await? {
+        RangeAnswer::Part {
+            range,
+            content_range,
+        }
+        | RangeAnswer::Open {
+            range,
+            content_range,
+        } => {
+            answer.status = StatusCode::PARTIAL_CONTENT;
+            answer.fields.insert(header::CONTENT_RANGE, content_range);
+            send(&mut answer, stored, range);
+        }
+        RangeAnswer::NotSatisfiable { content_range } => {
+            answer.status = StatusCode::RANGE_NOT_SATISFIABLE;
+            answer.fields.insert(header::CONTENT_RANGE, content_range);
+            answer
+                .fields
+                .insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+        }
+        // RFC 9110 14.2: a server may ignore Range; several at once are answered whole.
+        RangeAnswer::Whole | RangeAnswer::Parts(_) | RangeAnswer::Wait { .. } => {
+            send(&mut answer, stored, 0..u64::MAX);
+        }
+    }
+    Ok(answer)
+}
+
+/// Finds what answers the request's range, waiting while that is not decided (LD-08).
+async fn select(request: &Request, stored: &StoredResponse) -> Result<RangeAnswer, Failure> {
+    let ranges =
+        ByteRanges::of(&request.fields).filter(|_| may_be_partial(&request.fields, stored));
+    let Some(ranges) = ranges else {
+        return Ok(RangeAnswer::Whole);
+    };
+    let mut progress = stored.body.progress();
+    loop {
+        let answer = ranges.answer(progress, stored.body.len_if_known());
+        let RangeAnswer::Wait { received } = answer else {
+            return Ok(answer);
+        };
+        progress = stored.body.received_at_least(received).await;
+        if let BodyState::Failed(_) = progress.state {
+            return Err(Failure::ParentBroken);
+        }
+    }
+}
+
+/// RFC 9110 13.1.5: with If-Range, a range only of the very representation the viewer has.
+fn may_be_partial(fields: &HeaderMap, stored: &StoredResponse) -> bool {
+    let Some(condition) = fields.get(header::IF_RANGE) else {
+        return true;
+    };
+    if condition.as_bytes().starts_with(b"\"") {
+        stored.headers.get(header::ETAG) == Some(condition)
+    } else {
+        // A weak tag never matches; a date does if it is exactly the one that was sent.
+        stored.headers.get(header::LAST_MODIFIED) == Some(condition)
+    }
+}
+
+fn send(answer: &mut Answer, stored: &StoredResponse, range: Range<u64>) {
+    let reader = stored.body.reader(range);
+    match reader.remaining_if_known() {
+        Some(bytes) => answer
+            .fields
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes)),
+        None => answer.fields.remove(header::CONTENT_LENGTH),
+    };
+    answer.body = Body::growing(reader);
+}
+
+/// RFC 9111 5.1: `Age` on what comes from the store; LT-01: none on what came straight from the origin.
+fn state_age(
+    node: &Node,
+    request: &Request,
+    stored: &StoredResponse,
+    outcome: Outcome,
+    fields: &mut HeaderMap,
+) {
+    let age = stored.age(node.clock.now());
+    let is_from_store = matches!(outcome, Outcome::Hit | Outcome::Stale);
+    if is_from_store || age >= Duration::from_secs(1) {
+        fields.insert(header::AGE, HeaderValue::from(age.as_secs()));
+    }
+    if request.is_of_child() {
+        let milliseconds = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        fields.insert(AGE_MILLISECONDS, HeaderValue::from(milliseconds));
+    }
+}

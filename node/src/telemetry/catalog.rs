@@ -1,0 +1,150 @@
+//! Every metric of a node: name, type, unit, labels, meaning.
+//!
+//! The one place where metric names are written. Who reads it: `handles`, which resolves them at
+//! start, and the test that compares the list with `docs/metrics.md`.
+
+use metrics::{Key, Label, Level, Metadata, Recorder, Unit};
+
+/// What a metric is to Prometheus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// A count that only grows.
+    Counter,
+    /// A level.
+    Gauge,
+    /// A distribution in buckets.
+    Histogram,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// The name, with its unit and `_total` where Prometheus wants them.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Type,
+    /// The unit of its values.
+    pub unit: Unit,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it means, in one sentence.
+    pub meaning: &'static str,
+}
+
+impl Metric {
+    /// Returns the key of the series with these label values.
+    pub(super) fn key(&self, values: &[&str]) -> Key {
+        debug_assert_eq!(self.labels.len(), values.len(), "{}", self.name);
+        let label = |(name, value): (&&'static str, &&str)| Label::new(*name, (*value).to_owned());
+        Key::from_parts(
+            self.name,
+            self.labels
+                .iter()
+                .zip(values)
+                .map(label)
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    /// Tells `recorder` what the metric means.
+    pub(super) fn describe(&self, recorder: &impl Recorder) {
+        let (name, unit, meaning) = (self.name.into(), Some(self.unit), self.meaning.into());
+        match self.kind {
+            Type::Counter => recorder.describe_counter(name, unit, meaning),
+            Type::Gauge => recorder.describe_gauge(name, unit, meaning),
+            Type::Histogram => recorder.describe_histogram(name, unit, meaning),
+        }
+    }
+}
+
+pub(super) const METADATA: Metadata<'static> = Metadata::new("seawall", Level::INFO, None);
+
+macro_rules! catalog {
+    ($($ident:ident = $name:literal, $kind:ident, $unit:ident, [$($label:literal),*], $meaning:literal;)*) => {
+        $(pub(super) const $ident: Metric = Metric {
+            name: $name,
+            kind: Type::$kind,
+            unit: Unit::$unit,
+            labels: &[$($label),*],
+            meaning: $meaning,
+        };)*
+
+        /// Every metric of a node.
+        pub const CATALOG: &[Metric] = &[$($ident),*];
+    };
+}
+
+catalog! {
+    BUILD_INFO = "seawall_build_info", Gauge, Count, ["version", "node"],
+        "Always 1; the labels say what runs.";
+    UPTIME = "seawall_uptime_seconds", Gauge, Seconds, [],
+        "Time since the node was started.";
+
+    REQUESTS = "seawall_requests_total", Counter, Count, ["protocol", "status", "outcome"],
+        "Finished requests by protocol, status class and what the cache did.";
+    REQUESTS_BY_KIND = "seawall_media_requests_total", Counter, Count, ["kind", "outcome"],
+        "Finished requests by what was asked for and what the cache did.";
+    VIEWER_BYTES = "seawall_viewer_bytes_total", Counter, Bytes, ["kind"],
+        "Body bytes handed to viewers' connections.";
+    ENDINGS = "seawall_request_endings_total", Counter, Count, ["ending"],
+        "Finished requests by how they ended; viewer_left counts viewers that left early.";
+    FAILURES = "seawall_failures_total", Counter, Count, ["failure"],
+        "Requests that could not be answered, by failure.";
+    FIRST_BYTE = "seawall_first_byte_seconds", Histogram, Seconds, ["outcome"],
+        "Time from a request's arrival to the head of its answer, without held requests.";
+    DURATION = "seawall_request_duration_seconds", Histogram, Seconds, ["protocol"],
+        "Time from a request's arrival to its last byte.";
+    HOLD = "seawall_hold_seconds", Histogram, Seconds, ["result"],
+        "How long requests were held on purpose: released with what they asked for, expired, or left by the viewer.";
+    HELD = "seawall_held_requests", Gauge, Count, [],
+        "Requests held right now.";
+    CONNECTIONS = "seawall_connections", Gauge, Count, ["protocol"],
+        "Open connections of clients.";
+
+    FORWARD = "seawall_forward_requests_total", Counter, Count, ["parent", "class", "status"],
+        "Requests to parents by connection class and status class; none means no answer.";
+    FORWARD_WAIT = "seawall_forward_wait_seconds", Histogram, Seconds, ["class"],
+        "Time from asking a parent to the head of its answer; parked requests are held by it.";
+    PARENT_UP = "seawall_parent_up", Gauge, Count, ["parent"],
+        "1 while the parent is asked first, 0 while it is left alone because it failed.";
+    PARENT_FAILURES = "seawall_parent_failures_total", Counter, Count, ["parent"],
+        "How often the parent was left alone because it failed.";
+    MISBEHAVIOR = "seawall_origin_misbehavior_total", Counter, Count, ["rule"],
+        "Answers of parents that broke a rule players rely on, by rule.";
+
+    FILLS = "seawall_fills_started_total", Counter, Count, ["reason"],
+        "Fills begun, because a viewer asked or ahead of the first viewer.";
+    FILLS_FINISHED = "seawall_fills_finished_total", Counter, Count, ["ending"],
+        "Fills by how they ended.";
+    FILLS_RUNNING = "seawall_fills_running", Gauge, Count, [],
+        "Fills running right now.";
+    FILL_BYTES = "seawall_fill_bytes_total", Counter, Bytes, [],
+        "Body bytes that fills received from parents.";
+    FILL_DURATION = "seawall_fill_duration_seconds", Histogram, Seconds, [],
+        "Time from the start of a fill to its end.";
+
+    CHAINS_RUNNING = "seawall_chains_running", Gauge, Count, [],
+        "Chains that follow a live rendition right now.";
+    CHAINS_STARTED = "seawall_chains_started_total", Counter, Count, [],
+        "Chains begun.";
+    CHAIN_FAILURES = "seawall_chain_failures_total", Counter, Count, ["failure"],
+        "Times a chain could not bring the next version, by failure.";
+    RENDITIONS = "seawall_renditions", Gauge, Count, [],
+        "Live renditions known right now.";
+    VERSIONS = "seawall_versions_published_total", Counter, Count, [],
+        "Live playlist versions published to viewers.";
+    EDGE_LAG = "seawall_live_edge_lag_seconds", Histogram, Seconds, [],
+        "How old a live playlist version was when it arrived, by the parent's word.";
+    REGRESSIONS = "seawall_regressions_prevented_total", Counter, Count, [],
+        "Older playlist versions that parents answered and viewers were not shown.";
+
+    STORE_BYTES = "seawall_store_bytes", Gauge, Bytes, [],
+        "Bytes of stored responses.";
+    STORE_RESPONSES = "seawall_store_responses", Gauge, Count, [],
+        "Stored responses.";
+
+    LOG_LINES = "seawall_log_lines_total", Counter, Count, [],
+        "Lines handed to the access log's writer.";
+    LOG_DROPPED = "seawall_log_lines_dropped_total", Counter, Count, [],
+        "Lines of the access log that were dropped because its writer could not keep up.";
+}

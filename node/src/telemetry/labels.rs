@@ -1,0 +1,145 @@
+//! The label values that metrics may have: every value of a few enums, and nothing a peer can choose.
+
+use http::StatusCode;
+use media::Kind;
+
+use super::event::{Ending, FillEnding, Misbehavior};
+use crate::exchange::Protocol;
+use crate::respond::{Failure, Outcome};
+use crate::upstream::Class;
+
+/// A type whose values are label values.
+pub(super) trait LabelValue: Copy + PartialEq + 'static {
+    /// Every value.
+    const ALL: &'static [Self];
+
+    /// Returns the text of the label.
+    fn text(self) -> &'static str;
+
+    /// Returns the place in [`LabelValue::ALL`].
+    fn index(self) -> usize {
+        Self::ALL
+            .iter()
+            .position(|&value| value == self)
+            .expect("ALL is made from the same list as the exhaustive match in text()")
+    }
+}
+
+/// From one list, both the exhaustive match and `ALL`: a new variant does not compile until it is named.
+macro_rules! label_values {
+    ($type:ident { $($variant:ident => $text:literal),* $(,)? }) => {
+        impl LabelValue for $type {
+            const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            fn text(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text),*
+                }
+            }
+        }
+    };
+}
+
+/// The first digit of a status, or that there was none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StatusClass {
+    Success,
+    Redirection,
+    ClientError,
+    ServerError,
+    None,
+}
+
+impl StatusClass {
+    pub(super) fn of(status: Option<StatusCode>) -> Self {
+        match status.map(|status| status.as_u16() / 100) {
+            Some(1 | 2) => Self::Success,
+            Some(3) => Self::Redirection,
+            Some(4) => Self::ClientError,
+            Some(_) => Self::ServerError,
+            None => Self::None,
+        }
+    }
+}
+
+/// How a hold ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HoldResult {
+    Released,
+    Expired,
+    Left,
+}
+
+/// Why a fill began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FillReason {
+    Asked,
+    Ahead,
+}
+
+label_values!(StatusClass {
+    Success => "2xx", Redirection => "3xx", ClientError => "4xx", ServerError => "5xx", None => "none",
+});
+label_values!(HoldResult { Released => "released", Expired => "expired", Left => "left" });
+label_values!(FillReason { Asked => "asked", Ahead => "ahead" });
+label_values!(Protocol { Http1 => "h1", Http2 => "h2", Http3 => "h3" });
+label_values!(Class { Parked => "parked", Bulk => "bulk" });
+label_values!(Ending {
+    Complete => "complete", ViewerLeft => "viewer_left", BodyFailed => "body_failed",
+});
+label_values!(FillEnding {
+    Stored => "stored",
+    NotStored => "not_stored",
+    Rendition => "rendition",
+    Unshared => "unshared",
+    Abandoned => "abandoned",
+    Purged => "purged",
+    Failed => "failed",
+});
+label_values!(Misbehavior {
+    AnsweredEarly => "answered_early",
+    HeldTooLong => "held_too_long",
+    PlaylistMalformed => "playlist_malformed",
+    WentBack => "went_back",
+    LifetimeMissing => "lifetime_missing",
+    BodyShort => "body_short",
+});
+label_values!(Outcome {
+    Hit => "hit",
+    Live => "live",
+    Held => "held",
+    Miss => "miss",
+    Collapsed => "collapsed",
+    Stale => "stale",
+    Bypass => "bypass",
+    Local => "local",
+    Failed => "failed",
+});
+label_values!(Kind {
+    MultivariantPlaylist => "multivariant_playlist",
+    MediaPlaylist => "media_playlist",
+    Mpd => "mpd",
+    InitSegment => "init_segment",
+    Segment => "segment",
+    Part => "part",
+    Key => "key",
+    Other => "other",
+});
+label_values!(Failure {
+    MethodNotAllowed => "method_not_allowed",
+    TargetTooLong => "target_too_long",
+    HostMissing => "host_missing",
+    PathRefused => "path_refused",
+    LoopDetected => "loop_detected",
+    DirectivesMalformed => "directives_malformed",
+    TooFarAhead => "too_far_ahead",
+    HoldExpired => "hold_expired",
+    HeldTooMany => "held_too_many",
+    HintWithdrawn => "hint_withdrawn",
+    ParentUnreachable => "parent_unreachable",
+    ParentTimedOut => "parent_timed_out",
+    ParentBroken => "parent_broken",
+    NotAPlaylist => "not_a_playlist",
+    TooLarge => "too_large",
+    ParentSaturated => "parent_saturated",
+});

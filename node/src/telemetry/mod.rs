@@ -1,0 +1,298 @@
+//! What happens in a node, counted and logged.
+//!
+//! ```text
+//! exchange, fills, chains, upstream ──► Event ──► Telemetry ──┬─► handles ──► /metrics, Figures
+//!                                                             └─► access log, one JSON line a request
+//! ```
+//!
+//! What is here: the events, the list of metrics, the access log. Who calls it: everything in a node
+//! that has something to tell; `admin` renders it. Deliberately not here: a global recorder. Several
+//! nodes live in one process in tests and in the demonstration, and each has its own numbers.
+
+mod access_log;
+mod catalog;
+mod event;
+mod figures;
+mod handles;
+mod labels;
+mod redact;
+
+pub use access_log::{AccessLog, AccessLogError};
+pub use catalog::{CATALOG, Metric, Type};
+pub use event::{Ending, Event, FillEnding, FinishedRequest, Misbehavior};
+pub use figures::{Figures, Levels};
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::time::MissedTickBehavior;
+
+use crate::clock::Clock;
+use crate::exchange::Protocol;
+use crate::respond::{Failure, Outcome};
+use handles::Handles;
+use labels::{FillReason, HoldResult, StatusClass};
+
+/// The telemetry of one node.
+///
+/// Invariant: nothing a peer sends becomes a label; every series exists from the start.
+pub struct Telemetry {
+    handles: Handles,
+    rendered: PrometheusHandle,
+    clock: Clock,
+    access_log: Option<AccessLog>,
+    levels: OnceLock<LevelsSource>,
+}
+
+/// Where [`Levels`] come from.
+type LevelsSource = Box<dyn Fn() -> Levels + Send + Sync>;
+
+impl Telemetry {
+    /// Creates the telemetry of the node called `node` with these parents, in their configured order.
+    pub fn new(
+        node: &str,
+        parents: &[String],
+        clock: Clock,
+        access_log: Option<AccessLog>,
+    ) -> Self {
+        let recorder = builder().build_recorder();
+        Self {
+            handles: Handles::resolve(&recorder, node, parents),
+            rendered: recorder.handle(),
+            clock,
+            access_log,
+            levels: OnceLock::new(),
+        }
+    }
+
+    /// Names where levels (store, connections, held requests) are read when metrics are rendered.
+    /// The first source stays.
+    pub fn observe(&self, levels: impl Fn() -> Levels + Send + Sync + 'static) {
+        self.levels.get_or_init(|| Box::new(levels));
+    }
+
+    /// Counts an event, and logs it if it is a finished request.
+    pub fn record(&self, event: Event<'_>) {
+        let handles = &self.handles;
+        match event {
+            Event::RequestFinished(request) => self.request_finished(&request),
+            Event::ForwardFinished {
+                parent,
+                class,
+                status,
+                waited,
+            } => {
+                let status = StatusClass::of(status);
+                handles.parent(parent).requests.at(class).at(status).add(1);
+                handles.forward_wait.at(class).record(waited);
+            }
+            Event::FillStarted { is_ahead } => {
+                let reason = if is_ahead {
+                    FillReason::Ahead
+                } else {
+                    FillReason::Asked
+                };
+                handles.fills.at(reason).add(1);
+                handles.fills_running.begin();
+            }
+            Event::FillFinished {
+                ending,
+                bytes,
+                duration,
+            } => {
+                handles.fills_finished.at(ending).add(1);
+                handles.fill_bytes.add(bytes);
+                handles.fill_duration.record(duration);
+                handles.fills_running.end();
+            }
+            Event::ParentFailed(parent) => {
+                handles.parent(Some(parent)).failures.add(1);
+                handles.parent(Some(parent)).up.set(0.0);
+            }
+            Event::ParentRecovered(parent) => handles.parent(Some(parent)).up.set(1.0),
+            Event::ChainStarted => {
+                handles.chains_started.add(1);
+                handles.chains_running.begin();
+            }
+            Event::ChainStopped => handles.chains_running.end(),
+            Event::ChainFailed(failure) => handles.chain_failures.at(failure).add(1),
+            Event::VersionPublished { age } => {
+                handles.versions.add(1);
+                handles.edge_lag.record(age);
+            }
+            Event::RegressionPrevented => handles.regressions.add(1),
+            Event::OriginMisbehaved(rule) => handles.misbehavior.at(rule).add(1),
+        }
+    }
+
+    fn request_finished(&self, request: &FinishedRequest<'_>) {
+        let handles = &self.handles;
+        let FinishedRequest {
+            protocol,
+            kind,
+            outcome,
+            ending,
+            ..
+        } = *request;
+        let status = StatusClass::of(request.status);
+        handles.requests.at(protocol).at(status).at(outcome).add(1);
+        handles.requests_by_kind.at(kind).at(outcome).add(1);
+        handles.viewer_bytes.at(kind).add(request.bytes);
+        handles.endings.at(ending).add(1);
+        handles.duration.at(protocol).record(request.duration);
+        if let Some(failure) = request.failure {
+            handles.failures.at(failure).add(1);
+        }
+        if request.held.is_zero() {
+            handles.first_byte.at(outcome).record(request.first_byte);
+        } else {
+            handles.hold.at(hold_result(request)).record(request.held);
+        }
+        if let Some(log) = &self.access_log
+            && log.write(request, self.clock.now())
+        {
+            handles.log_lines.add(1);
+        }
+    }
+
+    /// Returns every metric in the Prometheus text format.
+    pub fn render(&self) -> String {
+        self.show_levels(&self.levels());
+        self.rendered.render()
+    }
+
+    /// Returns the main numbers.
+    pub fn snapshot(&self) -> Figures {
+        let handles = &self.handles;
+        let levels = self.levels();
+        let outcome = |outcome: Outcome| {
+            handles
+                .requests_by_kind
+                .all()
+                .map(|by| by.at(outcome).value())
+                .sum::<u64>()
+        };
+        let forward = || {
+            handles
+                .parents
+                .iter()
+                .flat_map(|parent| parent.requests.all())
+        };
+        Figures {
+            requests: sum(handles.endings.all()),
+            hits: outcome(Outcome::Hit) + outcome(Outcome::Live),
+            collapsed: outcome(Outcome::Collapsed),
+            held: outcome(Outcome::Held),
+            misses: outcome(Outcome::Miss),
+            failed: outcome(Outcome::Failed),
+            server_errors: handles
+                .requests
+                .all()
+                .map(|by_status| sum(by_status.at(StatusClass::ServerError).all()))
+                .sum(),
+            viewer_aborts: handles.endings.at(Ending::ViewerLeft).value(),
+            viewer_bytes: sum(handles.viewer_bytes.all()),
+            forward_requests: forward().map(|by_status| sum(by_status.all())).sum(),
+            forward_failures: forward().map(|s| s.at(StatusClass::None).value()).sum(),
+            fills: sum(handles.fills.all()),
+            fills_ahead: handles.fills.at(FillReason::Ahead).value(),
+            fills_failed: handles.fills_finished.at(FillEnding::Failed).value(),
+            fill_bytes: handles.fill_bytes.value(),
+            versions: handles.versions.value(),
+            regressions_prevented: handles.regressions.value(),
+            chains: handles.chains_running.value(),
+            held_now: levels.held_requests,
+            renditions: levels.renditions,
+            store_bytes: levels.store_bytes,
+            store_responses: levels.store_responses,
+            connections: levels.connections_h1 + levels.connections_h2 + levels.connections_h3,
+        }
+    }
+
+    /// Moves histogram samples into their buckets every [`UPKEEP_EVERY`], for ever. The node owns the
+    /// task that runs this; without it, samples would pile up until somebody renders.
+    ///
+    /// Cancel safe.
+    pub async fn keep_up(&self) {
+        let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.rendered.run_upkeep();
+        }
+    }
+
+    fn levels(&self) -> Levels {
+        self.levels
+            .get()
+            .map_or_else(Levels::default, |source| source())
+    }
+
+    fn show_levels(&self, levels: &Levels) {
+        let handles = &self.handles;
+        handles.uptime.set(self.clock.uptime().as_secs_f64());
+        handles.held.set(float(levels.held_requests));
+        handles.renditions.set(float(levels.renditions));
+        handles.store_bytes.set(float(levels.store_bytes));
+        handles.store_responses.set(float(levels.store_responses));
+        handles
+            .connections
+            .at(Protocol::Http1)
+            .set(float(levels.connections_h1));
+        handles
+            .connections
+            .at(Protocol::Http2)
+            .set(float(levels.connections_h2));
+        handles
+            .connections
+            .at(Protocol::Http3)
+            .set(float(levels.connections_h3));
+        if let Some(log) = &self.access_log {
+            handles.log_dropped.absolute(log.dropped());
+        }
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
+}
+
+fn hold_result(request: &FinishedRequest<'_>) -> HoldResult {
+    match (request.failure, request.status) {
+        (Some(Failure::HoldExpired), _) => HoldResult::Expired,
+        (_, None) => HoldResult::Left,
+        (_, Some(_)) => HoldResult::Released,
+    }
+}
+
+fn builder() -> PrometheusBuilder {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(seconds, &SECONDS_BUCKETS)
+        .expect("the list of buckets is not empty")
+}
+
+fn sum<'a>(counts: impl Iterator<Item = &'a handles::Count>) -> u64 {
+    counts.map(handles::Count::value).sum()
+}
+
+/// Gauges are floats; below 2^53 nothing is lost.
+#[allow(clippy::cast_precision_loss, reason = "levels stay below 2^53")]
+fn float(level: u64) -> f64 {
+    level as f64
+}
+
+/// How often histogram samples are moved into their buckets (metrics-rs#467).
+pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// From a cached answer to the longest hold.
+const SECONDS_BUCKETS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0,
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+//! Blocking reload: who is held, until when, and what releases them (rfc8216bis 6.2.5.2).
+
+use std::time::Duration;
+
+use harness::{Live, cdn, pass};
+use http::StatusCode;
+
+const PLAYLIST: &str = "/live/v0/playlist.m3u8";
+
+fn directed(msn: u64, part: u64) -> String {
+    format!("{PLAYLIST}?_HLS_msn={msn}&_HLS_part={part}")
+}
+
+#[test]
+fn ll_01_a_whole_segment_is_waited_for_until_it_is_complete() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 10 * 4 + 1);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        assert!(viewer.get(PLAYLIST).await.text().contains("seg10.0.m4s"));
+        let held = viewer.start(&format!("{PLAYLIST}?_HLS_msn=10"));
+        for part in 1..=2 {
+            live.publish();
+            viewer.get(&directed(10, part)).await;
+            assert!(
+                !held.is_finished(),
+                "parts of 10 do not satisfy a request for segment 10"
+            );
+        }
+        live.publish();
+        let received = held.await.unwrap();
+        assert!(received.text().contains("\nseg10.m4s\n"));
+    });
+}
+
+#[test]
+fn ll_02_a_part_is_waited_for_and_its_version_releases_everyone_at_once() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 11 * 4 + 3);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let held: Vec<_> = (0..50).map(|_| viewer.start(&directed(11, 3))).collect();
+        origin.asked_for_exactly(&directed(11, 3)).await;
+        assert!(held.iter().all(|h| !h.is_finished()));
+        live.publish();
+        for held in held {
+            assert!(held.await.unwrap().text().contains("seg11.3.m4s"));
+        }
+        assert_eq!(origin.requests_exactly(&directed(11, 3)), 1);
+    });
+}
+
+#[test]
+fn ll_03_a_part_past_the_end_of_its_segment_means_part_zero_of_the_next() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 12 * 4);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let held = viewer.start(&directed(11, 4));
+        origin.asked_for_exactly(&directed(12, 0)).await;
+        assert!(!held.is_finished());
+        live.publish();
+        assert!(held.await.unwrap().text().contains("seg12.0.m4s"));
+        let at_once = viewer.get(&directed(11, 4)).await;
+        assert_eq!(at_once.status, StatusCode::OK);
+    });
+}
+
+#[test]
+fn ll_04_an_old_position_gets_the_newest_playlist_at_once() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        Live::start(&origin, PLAYLIST, 30 * 4);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let received = viewer.get(&directed(3, 0)).await;
+        assert_eq!(received.status, StatusCode::OK);
+        assert!(
+            received.text().contains("seg29.m4s"),
+            "the newest, not the one asked for"
+        );
+        assert_eq!(origin.requests_exactly(&directed(3, 0)), 0);
+    });
+}
+
+#[test]
+fn ll_05_a_part_without_a_sequence_number_is_refused_without_asking_the_origin() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        Live::start(&origin, PLAYLIST, 8);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        let received = viewer.get(&format!("{PLAYLIST}?_HLS_part=1")).await;
+        assert_eq!(received.status, StatusCode::BAD_REQUEST);
+        assert!(received.text().contains("_HLS_part needs _HLS_msn"));
+        assert_eq!(origin.asked().len(), 0);
+    });
+}
+
+#[test]
+fn ll_06_directives_that_are_no_numbers_are_refused_and_never_stored() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        Live::start(&origin, PLAYLIST, 8);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        for value in ["abc", "-1", "18446744073709551616", ""] {
+            let received = viewer.get(&format!("{PLAYLIST}?_HLS_msn={value}")).await;
+            assert_eq!(received.status, StatusCode::BAD_REQUEST, "{value:?}");
+            assert_eq!(received.field("cache-control"), "no-store");
+        }
+        assert_eq!(origin.asked().len(), 0);
+        assert_eq!(viewer.get(PLAYLIST).await.status, StatusCode::OK);
+    });
+}
+
+#[test]
+fn ll_07_a_sequence_number_more_than_two_ahead_is_refused_at_once() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        Live::start(&origin, PLAYLIST, 11 * 4);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let refused = viewer.get(&format!("{PLAYLIST}?_HLS_msn=13")).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        assert_eq!(
+            origin.requests_exactly(&format!("{PLAYLIST}?_HLS_msn=13")),
+            0
+        );
+        let held = viewer.start(&format!("{PLAYLIST}?_HLS_msn=12"));
+        pass(Duration::from_secs(1)).await;
+        assert!(!held.is_finished());
+        held.abort();
+    });
+}
+
+#[test]
+fn ll_08_a_part_beyond_the_advance_part_limit_is_refused_at_once() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        // The last part is 12.1; with 500 ms parts the advance part limit is 6.
+        Live::start(&origin, PLAYLIST, 12 * 4 + 2);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let held = viewer.start(&directed(12, 7));
+        let refused = viewer.get(&directed(12, 8)).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        assert!(!held.is_finished());
+        held.abort();
+    });
+}
+
+#[test]
+fn ll_09_a_stalled_encoder_ends_holds_with_503_after_three_target_durations() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        Live::start(&origin, PLAYLIST, 8);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let before = tokio::time::Instant::now();
+        let received = viewer.get(&directed(2, 0)).await;
+        let waited = before.elapsed();
+        assert_eq!(received.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(received.field("retry-after"), "1");
+        assert_eq!(received.field("cache-control"), "no-store");
+        let range = Duration::from_secs(6)..Duration::from_millis(6_500);
+        assert!(
+            range.contains(&waited),
+            "held for {waited:?} of virtual time"
+        );
+    });
+}
+
+#[test]
+fn ll_10_the_end_of_the_stream_releases_everyone() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let held: Vec<_> = (0..100).map(|_| viewer.start(&directed(2, 0))).collect();
+        origin.asked_for_exactly(&directed(2, 0)).await;
+        live.end();
+        for held in held {
+            let received = held.await.unwrap();
+            assert_eq!(received.status, StatusCode::OK);
+            assert!(received.text().ends_with("#EXT-X-ENDLIST\n"));
+        }
+        let later = viewer.get(&directed(900, 0)).await;
+        assert_eq!(
+            later.status,
+            StatusCode::OK,
+            "directives are ignored at the end"
+        );
+    });
+}
+
+#[test]
+fn ll_11_skip_is_ignored_where_the_playlist_offers_none() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 20 * 4);
+        live.end();
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        let plain = viewer.get(PLAYLIST).await;
+        let skipped = viewer.get(&format!("{PLAYLIST}?_HLS_skip=YES")).await;
+        assert_eq!(plain.body, skipped.body);
+    });
+}
+
+#[test]
+fn ll_12_without_blocking_reload_directives_are_forwarded_and_not_held() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let text = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2,\ns7.ts\n";
+        let fields = [
+            ("content-type", "application/vnd.apple.mpegurl"),
+            ("cache-control", "max-age=1"),
+        ];
+        origin.serve(PLAYLIST, &fields, text);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let target = format!("{PLAYLIST}?_HLS_msn=9");
+        let received = viewer.get(&target).await;
+        assert_eq!(received.text(), text);
+        assert_eq!(
+            origin.requests_exactly(&target),
+            1,
+            "the origin's answer is relayed"
+        );
+    });
+}
+
+#[test]
+fn ll_13_a_delta_update_is_made_here_from_the_full_playlist() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        Live::start(&origin, PLAYLIST, 20 * 4);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        let full = viewer.get(PLAYLIST).await;
+        let delta = viewer.get(&format!("{PLAYLIST}?_HLS_skip=YES")).await;
+        // 20 segments of 2 s, skip boundary 12 s: the first 14 start further from the end.
+        assert!(
+            delta.text().contains("#EXT-X-SKIP:SKIPPED-SEGMENTS=14\n"),
+            "{}",
+            delta.text()
+        );
+        assert!(!delta.text().contains("\nseg13.m4s"));
+        assert!(delta.text().contains("\nseg14.m4s"));
+        assert!(full.text().contains("\nseg0.m4s"));
+        assert_eq!(
+            origin.requests(PLAYLIST),
+            2,
+            "one opening request, one chain request"
+        );
+    });
+}
+
+#[test]
+fn ca_22_one_held_request_too_many_is_refused_and_the_others_stay() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        let _edge = t.node_with("edge", &["origin"], |config| config.live.held_max = 3);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let held: Vec<_> = (0..3).map(|_| viewer.start(&directed(2, 0))).collect();
+        origin.asked_for_exactly(&directed(2, 0)).await;
+        tokio::task::yield_now().await;
+        let refused = viewer.get(&directed(2, 0)).await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+        live.publish();
+        for held in held {
+            assert_eq!(held.await.unwrap().status, StatusCode::OK);
+        }
+    });
+}

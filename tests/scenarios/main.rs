@@ -1,0 +1,13 @@
+//! Scenarios: a whole CDN in one process, on a simulated network, in virtual time.
+//!
+//! One module per subject. A test's name begins with the rule it proves (docs/conformance.md lists the
+//! rules), and its body reads: an origin that does what it is told, nodes, viewers, what they see.
+
+mod aborts;
+mod age;
+mod bodies;
+mod collapsing;
+mod hints;
+mod holds;
+mod refusals;
+mod tiers;
