@@ -3,6 +3,7 @@
 //! Who calls it: the pool starts the tasks and hands out leases; `Upstream::fetch` sends with a lease, and the
 //! body of the answer keeps it. Deliberately not here: which connection is used (`pool`).
 
+use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,6 +31,9 @@ pub(super) struct Lease {
     /// Whether the connection has answered anything: if it then dies, it died of age and not of this request.
     has_answered: Arc<AtomicBool>,
     is_over: bool,
+    /// Bytes that the connection received so far, and had received when the request was sent.
+    received: Arc<AtomicU64>,
+    received_before: u64,
     wire: LeasedWire,
 }
 
@@ -39,7 +43,6 @@ pub(super) enum LeasedWire {
     Http1 {
         sender: Option<http1::SendRequest<NoBody>>,
         back: mpsc::Sender<http1::SendRequest<NoBody>>,
-        received: Arc<AtomicU64>,
     },
     /// A handle on the connection.
     Http2 {
@@ -53,8 +56,21 @@ pub(super) enum LeasedWire {
 pub(super) struct Lost {
     /// What HTTP saw.
     pub(super) source: hyper::Error,
-    /// Whether the connection was a kept one that turned out dead, and no byte of an answer came.
-    pub(super) may_be_replayed: bool,
+    /// Whether bytes of an answer had come.
+    pub(super) has_begun: bool,
+    /// Whether the parent is to be asked once more.
+    pub(super) replay: Replay,
+}
+
+/// Whether an exchange that was lost is begun again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replay {
+    /// Its loss tells something about the parent, or an answer had begun.
+    No,
+    /// A kept connection turned out dead, and others may be as old: on one that is opened for it.
+    OnFreshConnection,
+    /// The connection is dead or going away: on any other.
+    OnOtherConnection,
 }
 
 impl Lease {
@@ -63,6 +79,7 @@ impl Lease {
         pool: Arc<Pool>,
         member: MemberId,
         has_answered: Arc<AtomicBool>,
+        received: Arc<AtomicU64>,
         wire: LeasedWire,
     ) -> Self {
         Self {
@@ -70,8 +87,22 @@ impl Lease {
             member,
             has_answered,
             is_over: false,
+            received_before: received.load(Ordering::Acquire),
+            received,
             wire,
         }
+    }
+
+    /// Keeps the connection from being used again. Exchanges under way on it go on.
+    pub(super) fn retire_connection(&self) {
+        self.pool.leave(self.member);
+    }
+
+    /// Returns whether the connection received nothing at all since the request was sent.
+    ///
+    /// One that lives has answered a ping at least, if there was time for it.
+    pub(super) fn is_silent(&self) -> bool {
+        self.received.load(Ordering::Acquire) == self.received_before
     }
 
     /// Ends the exchange after the last byte of the answer.
@@ -84,38 +115,42 @@ impl Lease {
     /// Cancel safety: dropping the future resets the HTTP/2 stream, or closes the HTTP/1.1 connection.
     pub(super) async fn send(&mut self, request: &Canonical) -> Result<Response<Incoming>, Lost> {
         let is_reused = self.has_answered.load(Ordering::Relaxed);
+        self.received_before = self.received.load(Ordering::Acquire);
         let answered = match &mut self.wire {
-            LeasedWire::Http1 {
-                sender, received, ..
-            } => {
+            LeasedWire::Http1 { sender, .. } => {
                 let sender = sender
                     .as_mut()
                     .expect("a lease has its sender until it is dropped");
-                let before = received.load(Ordering::Acquire);
-                sender
-                    .send_request(request.http1())
-                    .await
-                    .map_err(|source| {
-                        let saw_nothing = received.load(Ordering::Acquire) == before;
-                        Lost {
-                            source,
-                            may_be_replayed: is_reused && saw_nothing,
-                        }
-                    })
+                let answered = sender.send_request(request.http1()).await;
+                answered.map_err(|source| {
+                    let has_begun = self.received.load(Ordering::Acquire) != self.received_before;
+                    let replay = if is_reused && !has_begun {
+                        Replay::OnFreshConnection
+                    } else {
+                        Replay::No
+                    };
+                    Lost {
+                        source,
+                        has_begun,
+                        replay,
+                    }
+                })
             }
             LeasedWire::Http2 { sender, watch } => {
-                sender
-                    .send_request(request.http2())
-                    .await
-                    .map_err(|source| {
-                        // Canceled: the connection was going away (RFC 9113 6.8) and the request was never sent.
-                        let is_dead =
-                            source.is_canceled() || sender.is_closed() || watch.has_ended();
-                        Lost {
-                            source,
-                            may_be_replayed: is_reused && is_dead,
-                        }
-                    })
+                let answered = sender.send_request(request.http2()).await;
+                answered.map_err(|source| {
+                    let is_dead = sender.is_closed() || watch.has_ended();
+                    let replay = if was_not_processed(&source) || (is_reused && is_dead) {
+                        Replay::OnOtherConnection
+                    } else {
+                        Replay::No
+                    };
+                    Lost {
+                        source,
+                        has_begun: false,
+                        replay,
+                    }
+                })
             }
         };
         if answered.is_ok() {
@@ -123,6 +158,23 @@ impl Lease {
         }
         answered
     }
+}
+
+/// Returns whether the parent is known not to have acted on an HTTP/2 request.
+fn was_not_processed(error: &hyper::Error) -> bool {
+    // The connection was going away before the request was sent.
+    if error.is_canceled() {
+        return true;
+    }
+    let http2 = error
+        .source()
+        .and_then(|source| source.downcast_ref::<h2::Error>());
+    http2.is_some_and(|error| {
+        // RFC 9113 6.8: streams beyond the last one that GOAWAY names were not processed.
+        // RFC 9113 8.7: nor was one that was refused.
+        (error.is_go_away() && error.is_remote())
+            || error.reason() == Some(h2::Reason::REFUSED_STREAM)
+    })
 }
 
 impl Drop for Lease {

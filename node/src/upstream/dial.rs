@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use super::config::ParentConfig;
 use super::connector::{Connector, Stream};
 use super::error::{ConnectError, UpstreamSetupError};
-use super::request::{Class, NoBody};
+use super::request::NoBody;
 use super::trust::{self, ALPN_HTTP2};
 use crate::tasks::Tasks;
 
@@ -47,13 +47,20 @@ enum Security {
     },
 }
 
+/// An open connection.
+pub(super) struct Opened {
+    /// What it is used through.
+    pub(super) version: OpenedVersion,
+    /// Bytes received so far.
+    pub(super) received: Arc<AtomicU64>,
+}
+
 /// An open connection of either version.
-pub(super) enum Opened {
+pub(super) enum OpenedVersion {
     /// One exchange at a time.
     Http1 {
         sender: http1::SendRequest<NoBody>,
         driver: Box<http1::Connection<TokioIo<Counted>, NoBody>>,
-        received: Arc<AtomicU64>,
     },
     /// Many exchanges at once; the parent's SETTINGS are known.
     Http2 {
@@ -115,8 +122,8 @@ impl Dialer {
         }
     }
 
-    /// Opens a connection for requests of `class`. The caller sets the time limit.
-    pub(super) async fn open(&self, class: Class) -> Result<Opened, ConnectError> {
+    /// Opens a connection. The caller sets the time limit.
+    pub(super) async fn open(&self) -> Result<Opened, ConnectError> {
         let transport = self.connector.connect(&self.authority).await?;
         let (stream, is_http2) = match &self.security {
             Security::Clear { h2c } => (transport, *h2c),
@@ -134,14 +141,15 @@ impl Dialer {
             stream,
             received: Arc::clone(&received),
         });
-        if is_http2 {
-            self.open_http2(io, class).await
+        let version = if is_http2 {
+            self.open_http2(io).await?
         } else {
-            open_http1(io, received).await
-        }
+            open_http1(io).await?
+        };
+        Ok(Opened { version, received })
     }
 
-    async fn open_http2(&self, io: TokioIo<Counted>, class: Class) -> Result<Opened, ConnectError> {
+    async fn open_http2(&self, io: TokioIo<Counted>) -> Result<OpenedVersion, ConnectError> {
         let watch = Arc::new(Http2Watch::default());
         let executor = OwnedExecutor {
             tasks: self.tasks.clone(),
@@ -154,16 +162,13 @@ impl Dialer {
             .max_frame_size(FRAME_BYTES_MAX)
             .max_header_list_size(HEAD_BYTES_MAX)
             .initial_max_send_streams(STREAMS_UNKNOWN)
-            .keep_alive_interval(match class {
-                Class::Parked => PING_PARKED,
-                Class::Bulk => PING_BULK,
-            })
+            .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .handshake(io)
             .await
             .map_err(ConnectError::Http)?;
         watch.settings_of(&mut driver).await?;
-        Ok(Opened::Http2 {
+        Ok(OpenedVersion::Http2 {
             sender,
             driver,
             watch,
@@ -171,19 +176,15 @@ impl Dialer {
     }
 }
 
-async fn open_http1(
-    io: TokioIo<Counted>,
-    received: Arc<AtomicU64>,
-) -> Result<Opened, ConnectError> {
+async fn open_http1(io: TokioIo<Counted>) -> Result<OpenedVersion, ConnectError> {
     let (sender, driver) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX as usize)
         .handshake(io)
         .await
         .map_err(ConnectError::Http)?;
-    Ok(Opened::Http1 {
+    Ok(OpenedVersion::Http1 {
         sender,
         driver: Box::new(driver),
-        received,
     })
 }
 
@@ -290,7 +291,7 @@ where
     }
 }
 
-/// A connection that counts what it received, to tell a dead connection from a cut answer.
+/// A connection that counts what it received, to tell a dead connection from a cut or late answer.
 #[derive(Debug)]
 pub(super) struct Counted {
     stream: Stream,
@@ -340,9 +341,8 @@ const FRAME_BYTES_MAX: u32 = 64 * 1024;
 /// Bytes of the head of an answer.
 const HEAD_BYTES_MAX: u32 = 64 * 1024;
 /// FM-21: something between may forget a connection after 5 s of silence, which is how held requests look.
-const PING_PARKED: Duration = Duration::from_secs(4);
-/// A transfer is not silent; this finds a parent that vanished in the middle of one.
-const PING_BULK: Duration = Duration::from_secs(10);
+/// It is sent only while an exchange is under way, and finds a parent that vanished in the middle of one, too.
+const PING_INTERVAL: Duration = Duration::from_secs(4);
 /// A parent that does not answer a ping for so long is gone, and what it holds is asked elsewhere.
 const PING_TIMEOUT: Duration = Duration::from_secs(4);
 /// No parent can say this number: SETTINGS carries 32 bits, and its absence reads as `usize::MAX`.

@@ -46,6 +46,8 @@ pub enum UpstreamError {
     Lost {
         /// Who was asked.
         parent: ParentId,
+        /// Whether bytes of an answer had arrived, so that nobody else is asked.
+        has_begun: bool,
         /// What HTTP saw.
         source: hyper::Error,
     },
@@ -67,10 +69,11 @@ impl UpstreamError {
         }
     }
 
-    /// Returns whether asking another parent can help: no byte of an answer was seen, and time is left.
+    /// Returns whether another parent may be asked: no byte of an answer was seen.
     pub(super) fn may_be_retried(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Lost { .. } => true,
+            Self::Connect { .. } => true,
+            Self::Lost { has_begun, .. } => !has_begun,
             // A full queue is load, not a fault: moving it to the next parent would spread it.
             Self::Request(_)
             | Self::QueueFull { .. }

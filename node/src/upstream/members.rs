@@ -43,6 +43,8 @@ struct Member {
     is_returning: bool,
     idle_since: Instant,
     has_answered: Arc<AtomicBool>,
+    /// Bytes received so far.
+    received: Arc<AtomicU64>,
 }
 
 /// What an open connection is used through.
@@ -54,8 +56,6 @@ pub(super) enum Wire {
         idle: Option<http1::SendRequest<NoBody>>,
         /// Where it goes after an exchange.
         back: mpsc::Sender<http1::SendRequest<NoBody>>,
-        /// Bytes received so far.
-        received: Arc<AtomicU64>,
     },
     /// Many exchanges at once.
     Http2 {
@@ -104,7 +104,7 @@ impl Members {
     }
 
     /// Adds an open connection.
-    pub(super) fn add(&mut self, id: MemberId, wire: Wire, now: Instant) {
+    pub(super) fn add(&mut self, id: MemberId, wire: Wire, received: Arc<AtomicU64>, now: Instant) {
         self.room_expected = wire.room(self.streams_max).max(1);
         self.list.push(Member {
             id,
@@ -113,6 +113,7 @@ impl Members {
             is_returning: false,
             idle_since: now,
             has_answered: Arc::default(),
+            received,
         });
     }
 
@@ -213,8 +214,13 @@ impl Member {
     fn lease(&mut self, pool: &Arc<Pool>) -> Option<Lease> {
         let wire = self.wire.lease()?;
         self.in_use += 1;
-        let has_answered = Arc::clone(&self.has_answered);
-        Some(Lease::new(Arc::clone(pool), self.id, has_answered, wire))
+        Some(Lease::new(
+            Arc::clone(pool),
+            self.id,
+            Arc::clone(&self.has_answered),
+            Arc::clone(&self.received),
+            wire,
+        ))
     }
 }
 
@@ -233,14 +239,9 @@ impl Wire {
 
     fn lease(&mut self) -> Option<LeasedWire> {
         match self {
-            Self::Http1 {
-                idle,
-                back,
-                received,
-            } => Some(LeasedWire::Http1 {
+            Self::Http1 { idle, back } => Some(LeasedWire::Http1 {
                 sender: Some(idle.take()?),
                 back: back.clone(),
-                received: Arc::clone(received),
             }),
             Self::Http2 { sender, watch } => Some(LeasedWire::Http2 {
                 sender: sender.clone(),

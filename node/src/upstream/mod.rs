@@ -21,6 +21,7 @@ mod trust;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
@@ -35,7 +36,7 @@ pub use self::request::{Class, ForwardRequest};
 pub use self::response::{ForwardBody, ForwardResponse};
 
 use self::choice::Choice;
-use self::connection::Lost;
+use self::connection::Replay;
 use self::dial::Dialer;
 use self::health::{Fault, Health};
 use self::pool::Pool;
@@ -157,8 +158,8 @@ impl Upstream {
     /// `first_byte_timeout`. All attempts together take no longer than one such attempt may.
     pub async fn fetch(&self, request: &ForwardRequest) -> Result<ForwardResponse, UpstreamError> {
         let shared = &*self.shared;
-        let started = Instant::now();
-        let deadline = started + shared.limits.connect_timeout * 2 + request.first_byte_timeout;
+        let waiting = shared.limits.connect_timeout.saturating_mul(2);
+        let deadline = Deadline::after(waiting.saturating_add(request.first_byte_timeout));
         shared.retries.earn();
         let mut tried = Vec::new();
         let mut disappointment = None;
@@ -177,7 +178,7 @@ impl Upstream {
             drop(chosen);
             tried.push(parent);
             let has_other = tried.len() < shared.parents.len();
-            let has_time = Instant::now() < deadline;
+            let has_time = !deadline.left().is_zero();
             if !(error.may_be_retried() && has_other && has_time && shared.retries.spend()) {
                 return Err(error);
             }
@@ -219,7 +220,7 @@ impl Shared {
         &self,
         id: ParentId,
         request: &ForwardRequest,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<ForwardResponse, UpstreamError> {
         let parent = &self.parents[id.0];
         let pool = match request.class {
@@ -227,23 +228,17 @@ impl Shared {
             Class::Bulk => &parent.bulk,
         };
         let canonical = Canonical::new(request, &parent.config, &self.node_name)?;
-        let wait = || {
-            let left = deadline.saturating_duration_since(Instant::now());
-            left.min(self.limits.connect_timeout * 2)
-        };
-        let mut lease = pool.checkout(wait()).await?;
+        let mut lease = pool.checkout(self.wait(deadline)).await?;
         let mut is_replay = false;
         loop {
             let sent_at = Instant::now();
-            let left = deadline.saturating_duration_since(sent_at);
-            let limit = request.first_byte_timeout.min(left);
-            match timeout(limit, lease.send(&canonical)).await {
+            let limit = request.first_byte_timeout.min(deadline.left());
+            let lost = match timeout(limit, lease.send(&canonical)).await {
                 Ok(Ok(response)) => {
                     let head_at = Instant::now();
                     let (head, incoming) = response.into_parts();
-                    parent
-                        .health
-                        .note_answer(head.status, request.class, head_at);
+                    let health = &parent.health;
+                    health.note_answer(head.status, request.class, head_at);
                     return Ok(ForwardResponse {
                         head,
                         body: ForwardBody::new(incoming, lease),
@@ -252,28 +247,70 @@ impl Shared {
                         head_at,
                     });
                 }
-                Ok(Err(lost)) if lost.may_be_replayed && !is_replay => {
-                    // RFC 9110 9.2.2: GET is idempotent, and the parent cannot have answered it.
-                    is_replay = true;
-                    drop(lease);
-                    lease = pool.checkout_fresh(wait()).await?;
-                }
-                Ok(Err(Lost { source, .. })) => {
-                    parent.health.note_failure(Fault::Lost, Instant::now());
-                    return Err(UpstreamError::Lost { parent: id, source });
-                }
+                Ok(Err(lost)) => lost,
                 Err(_elapsed) => {
+                    if lease.is_silent() {
+                        lease.retire_connection();
+                    }
                     parent.health.note_failure(Fault::Silent, Instant::now());
                     return Err(UpstreamError::FirstByteTimeout { parent: id });
                 }
+            };
+            if lost.replay == Replay::OnOtherConnection {
+                lease.retire_connection();
             }
+            drop(lease);
+            // RFC 9110 9.2.2: GET is idempotent, and the parent cannot have answered it.
+            lease = match lost.replay {
+                Replay::OnFreshConnection if !is_replay => {
+                    pool.checkout_fresh(self.wait(deadline)).await?
+                }
+                Replay::OnOtherConnection if !is_replay => {
+                    pool.checkout(self.wait(deadline)).await?
+                }
+                Replay::OnFreshConnection | Replay::OnOtherConnection | Replay::No => {
+                    parent.health.note_failure(Fault::Lost, Instant::now());
+                    return Err(UpstreamError::Lost {
+                        parent: id,
+                        has_begun: lost.has_begun,
+                        source: lost.source,
+                    });
+                }
+            };
+            is_replay = true;
         }
+    }
+
+    /// Returns how long one attempt may wait for a connection.
+    fn wait(&self, deadline: Deadline) -> Duration {
+        let longest = self.limits.connect_timeout.saturating_mul(2);
+        deadline.left().min(longest)
     }
 
     fn name(&self, parent: ParentId) -> &str {
         self.parents
             .get(parent.0)
             .map_or("unknown", |parent| &parent.config.name)
+    }
+}
+
+/// The end of the time that all attempts of one request have together. Any duration is a legal one.
+#[derive(Clone, Copy)]
+struct Deadline {
+    started: Instant,
+    time: Duration,
+}
+
+impl Deadline {
+    fn after(time: Duration) -> Self {
+        Self {
+            started: Instant::now(),
+            time,
+        }
+    }
+
+    fn left(&self) -> Duration {
+        self.time.saturating_sub(self.started.elapsed())
     }
 }
 

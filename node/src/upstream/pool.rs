@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 
 use super::config::{ParentId, UpstreamLimits};
 use super::connection::{Keeper, Lease};
-use super::dial::{Dialer, Opened};
+use super::dial::{Dialer, Opened, OpenedVersion};
 use super::error::{ConnectError, UpstreamError};
 use super::health::{Fault, Health};
 use super::members::{MemberId, Members, Wire};
@@ -182,7 +182,7 @@ impl Pool {
             let opened = tokio::select! {
                 biased;
                 () = ending.cancelled() => Err(ConnectError::Ending),
-                opened = timeout(pool.limits.connect_timeout, pool.dialer.open(pool.class)) => {
+                opened = timeout(pool.limits.connect_timeout, pool.dialer.open()) => {
                     opened.unwrap_or(Err(ConnectError::Timeout))
                 }
             };
@@ -284,21 +284,16 @@ impl Pool {
             member: id,
             ending: self.tasks.signal(),
         };
-        let (wire, task) = match opened {
-            Opened::Http1 {
-                sender,
-                driver,
-                received,
-            } => {
+        let (wire, task) = match opened.version {
+            OpenedVersion::Http1 { sender, driver } => {
                 let (back, returned) = mpsc::channel(1);
                 let wire = Wire::Http1 {
                     idle: Some(sender),
                     back,
-                    received,
                 };
                 (wire, keeper.drive_http1(driver, returned).boxed())
             }
-            Opened::Http2 {
+            OpenedVersion::Http2 {
                 sender,
                 driver,
                 watch,
@@ -309,7 +304,7 @@ impl Pool {
         };
         let lease = {
             let mut state = self.state.lock();
-            state.members.add(id, wire, Instant::now());
+            state.members.add(id, wire, opened.received, Instant::now());
             is_wanted
                 .then(|| state.members.take_from(id, self))
                 .flatten()

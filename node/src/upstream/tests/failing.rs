@@ -222,14 +222,15 @@ async fn a_request_is_replayed_once_and_not_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_replayed_after_the_first_byte_of_an_answer() {
-    let site = Site::new(&[HTTP1]);
+    let site = Site::new(&[HTTP1, HTTP1]);
     site.parents[0].set_door(Door::ByHand(&[OK, "HTTP/1.1 200 OK\r\ncontent-le"]));
     let upstream = site.upstream();
     get(&upstream, &bulk("/a")).await.unwrap();
     settle().await;
     let error = upstream.fetch(&bulk("/a")).await.unwrap_err();
     assert!(matches!(error, UpstreamError::Lost { .. }), "{error:?}");
-    assert_eq!(site.parents[0].connections(), 1);
+    let connections = site.parents.iter().map(|p| p.connections());
+    assert_eq!(connections.collect::<Vec<_>>(), [1, 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -336,4 +337,58 @@ async fn ca_19_missing_resources_never_move_a_presentation() {
         assert_eq!(response.parent, ParentId(0));
     }
     assert_eq!(upstream.parents()[0].circuit, CircuitStatus::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_a_draining_parent_did_not_take_goes_to_a_new_connection() {
+    for wire in [HTTP1, HTTP2] {
+        let site = Site::new(&[wire]);
+        let upstream = site.upstream();
+        let held = start(&upstream, &parked("/park"), 10);
+        site.parents[0].parked(10).await;
+        // GOAWAY, or `Connection: close`, with ten exchanges under way that the parent still finishes.
+        site.parents[0].drain();
+        let answers = start(&upstream, &parked("/a"), 30).join_all().await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        site.parents[0].release(10);
+        assert!(held.join_all().await.iter().all(Result::is_ok));
+        assert_eq!(failures(&upstream, 0), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_on_a_dead_kept_http2_connection_shares_one_new_connection() {
+    let site = Site::new(&[HTTP2]);
+    let upstream = site.upstream();
+    get(&upstream, &parked("/a")).await.unwrap();
+    let held = start(&upstream, &parked("/park"), 50);
+    site.parents[0].parked(50).await;
+    site.parents[0].cut_connections();
+    settle().await;
+    site.parents[0].parked(50).await;
+    site.parents[0].release(50);
+    assert!(held.join_all().await.iter().all(Result::is_ok));
+    assert_eq!(site.parents[0].connections(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_silent_altogether_is_not_used_again() {
+    for wire in [HTTP1, HTTP2] {
+        let site = Site::new(&[wire]);
+        let upstream = site.upstream();
+        get(&upstream, &bulk("/a")).await.unwrap();
+        settle().await;
+        site.parents[0].freeze();
+        let hasty = ForwardRequest {
+            first_byte_timeout: Duration::from_secs(1),
+            ..bulk("/a")
+        };
+        let error = upstream.fetch(&hasty).await.unwrap_err();
+        assert!(
+            matches!(error, UpstreamError::FirstByteTimeout { .. }),
+            "{error:?}"
+        );
+        get(&upstream, &hasty).await.unwrap();
+        assert_eq!(site.parents[0].connections(), 2);
+    }
 }

@@ -99,7 +99,8 @@ struct ScriptedParent {
     released: Semaphore,
     seen: Mutex<Vec<Seen>>,
     cut: Mutex<CancellationToken>,
-    frozen: CancellationToken,
+    frozen: Mutex<CancellationToken>,
+    draining: Mutex<CancellationToken>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -147,7 +148,7 @@ impl ScriptedParent {
     /// Puts a pump between both ends that stops moving bytes once the parent is frozen.
     fn freezable(&self, server_side: DuplexStream) -> DuplexStream {
         let (near, far) = tokio::io::duplex(64 * 1024);
-        let frozen = self.frozen.clone();
+        let frozen = self.frozen.lock().clone();
         self.tasks.lock().spawn(async move {
             let (mut near, mut server_side) = (near, server_side);
             let ended = tokio::select! {
@@ -179,26 +180,37 @@ impl ScriptedParent {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let draining = self.draining.lock().clone();
         let count = Arc::new(AtomicUsize::new(0));
         let service = hyper::service::service_fn(move |request| {
             let nth = count.fetch_add(1, Ordering::SeqCst);
             Arc::clone(&self).answer(request, number, nth)
         });
         // How a connection ended is what the other side is tested for.
-        let _ended = match streams_max {
+        match streams_max {
             None => {
-                hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(io), service)
-                    .await
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(io), service);
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    _ended = connection.as_mut() => return,
+                    () = draining.cancelled() => connection.as_mut().graceful_shutdown(),
+                }
+                let _ended = connection.await;
             }
             Some(max) => {
-                hyper::server::conn::http2::Builder::new(SetExecutor::default())
+                let connection = hyper::server::conn::http2::Builder::new(SetExecutor::default())
                     .timer(TokioTimer::new())
                     .max_concurrent_streams(max)
-                    .serve_connection(TokioIo::new(io), service)
-                    .await
+                    .serve_connection(TokioIo::new(io), service);
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    _ended = connection.as_mut() => return,
+                    () = draining.cancelled() => connection.as_mut().graceful_shutdown(),
+                }
+                let _ended = connection.await;
             }
-        };
+        }
     }
 
     async fn answer(
@@ -304,6 +316,16 @@ impl ScriptedParent {
         *self.door.lock() = door;
     }
 
+    /// Ends every connection as soon as what it carries is answered.
+    fn drain(&self) {
+        std::mem::take(&mut *self.draining.lock()).cancel();
+    }
+
+    /// Keeps every connection from moving a single byte more.
+    fn freeze(&self) {
+        std::mem::take(&mut *self.frozen.lock()).cancel();
+    }
+
     /// Ends every connection without a word.
     fn cut_connections(&self) {
         std::mem::take(&mut *self.cut.lock()).cancel();
@@ -381,7 +403,8 @@ impl Site {
                 released: Semaphore::new(0),
                 seen: Mutex::default(),
                 cut: Mutex::default(),
-                frozen: CancellationToken::new(),
+                frozen: Mutex::default(),
+                draining: Mutex::default(),
                 tasks: Mutex::default(),
             });
             net.parents.lock().insert(authority, Arc::clone(&parent));

@@ -236,7 +236,7 @@ async fn fm_21_a_parent_that_vanishes_is_noticed_while_requests_are_parked() {
     let upstream = site.upstream();
     let held = start(&upstream, &parked("/park"), 3);
     site.parents[0].parked(3).await;
-    site.parents[0].frozen.cancel();
+    site.parents[0].freeze();
     let frozen_at = Instant::now();
     let lost = held.join_all().await;
     assert!(
