@@ -16,6 +16,7 @@ pub mod stale;
 pub mod storable;
 pub mod store;
 pub mod stored;
+pub mod validation;
 pub mod variant;
 
 mod seats;
@@ -33,4 +34,5 @@ pub use stale::{StaleWindows, Use, judge, stale_windows};
 pub use storable::{Exchanged, Storable, Uncacheable, storable};
 pub use store::{Change, Inserted, Lookup, Refusal, Store};
 pub use stored::StoredResponse;
+pub use validation::{Condition, EntityTag};
 pub use variant::Variant;

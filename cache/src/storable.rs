@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_RANGE, ETAG, EXPIRES, LAST_MODIFIED, SET_COOKIE, VARY};
+use http::header::{AUTHORIZATION, CONTENT_RANGE, EXPIRES, SET_COOKIE, VARY};
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::directives::{RequestDirectives, ResponseDirectives};
 use crate::freshness::is_heuristically_cacheable;
 use crate::policy::Policy;
 use crate::stale::stale_windows;
+use crate::validation::has_validator;
 use crate::variant::Variant;
 
 /// Whether a response may be stored.
@@ -201,10 +202,9 @@ fn is_useful_stale(
     said: &ResponseDirectives,
     policy: &Policy,
 ) -> bool {
-    let has_validator = response.contains_key(ETAG) || response.contains_key(LAST_MODIFIED);
     let windows = stale_windows(said, policy);
     let may_be_stale = !windows.while_revalidate.is_zero() || !windows.if_error.is_zero();
-    policy.negative_lifetimes.of(status).is_none() && (has_validator || may_be_stale)
+    policy.negative_lifetimes.of(status).is_none() && (has_validator(response) || may_be_stale)
 }
 
 #[cfg(test)]
