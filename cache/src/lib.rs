@@ -7,7 +7,9 @@
 pub mod body;
 pub mod collapse;
 pub mod directives;
+pub mod fields;
 pub mod freshness;
+pub mod invalidation;
 pub mod key;
 pub mod outcome;
 pub mod policy;
@@ -26,6 +28,7 @@ pub use body::{BodyFailure, BodyState, CHUNK_BYTES_MAX, GrowingBody, Progress, R
 pub use collapse::{Collapse, FillPermit, Followed, Follower, Joined, Published};
 pub use directives::{Extent, RequestDirectives, ResponseDirectives};
 pub use freshness::{Arrival, FreshnessLifetime, LifetimeSource, freshness_lifetime};
+pub use invalidation::invalidates;
 pub use key::CacheKey;
 pub use outcome::{Answered, CacheName, Detail, Forward, ForwardReason, Outcome};
 pub use policy::{Heuristics, NegativeLifetimes, Policy};

@@ -1,17 +1,25 @@
 //! A response the cache keeps, and what can be said about it at a given time.
 //!
-//! `node` builds one when a fill ends, the store keeps it, and every request served from it asks
-//! for its age. Deliberately not here: how its lifetimes were found (`freshness`) and whether it
-//! may be stored (`storable`).
+//! `node` builds one when the head of a response has arrived, shares it while its body fills, and
+//! offers it to the store when the body has ended; every request served from it asks for its age.
+//! Deliberately not here: how its lifetimes are found (`freshness`, `stale`) and whether it may be
+//! stored (`storable`); this file only puts them together.
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode};
+use http::header::AGE;
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::body::GrowingBody;
+use crate::directives::ResponseDirectives;
+use crate::fields;
+use crate::freshness::{Arrival, freshness_lifetime};
+use crate::policy::Policy;
+use crate::stale::stale_windows;
+use crate::storable::{Exchanged, Storable, Uncacheable, storable};
 use crate::variant::Variant;
 
-/// A response the cache keeps.
+/// A response the cache keeps, or will keep once its body is complete.
 ///
 /// Cloning is cheap but for the headers; the body is shared.
 #[derive(Clone, Debug)]
@@ -20,7 +28,7 @@ pub struct StoredResponse {
     pub status: StatusCode,
     /// End-to-end fields; hop-by-hop fields and those an operator strips are gone.
     pub headers: HeaderMap,
-    /// The body, complete.
+    /// The body; the store takes it only when it is complete.
     pub body: GrowingBody,
     /// The request fields that select this response.
     pub variant: Variant,
@@ -40,6 +48,76 @@ pub struct StoredResponse {
 }
 
 impl StoredResponse {
+    /// Returns the response that an exchange brought, if it may be stored (RFC 9111 3).
+    ///
+    /// `body` may still be filling: share the result with those who wait, and insert it into the
+    /// store when the body is complete.
+    ///
+    /// # Errors
+    ///
+    /// Why it may not be stored.
+    pub fn of(
+        exchanged: Exchanged<'_>,
+        body: GrowingBody,
+        arrival: &Arrival,
+        policy: &Policy,
+    ) -> Result<Self, Uncacheable> {
+        let Exchanged {
+            status, response, ..
+        } = exchanged;
+        let said = ResponseDirectives::of(response, &policy.targeted_fields);
+        let response_time = arrival.response_time;
+        let found = freshness_lifetime(status, response, &said, policy, response_time);
+        let variant = match storable(exchanged, &said, found.lifetime, policy) {
+            Storable::Storable(variant) => variant,
+            Storable::Uncacheable(reason) => return Err(reason),
+        };
+        let windows = stale_windows(&said, policy);
+        Ok(Self {
+            status,
+            headers: fields::kept(response, &said),
+            body,
+            variant,
+            response_time,
+            corrected_initial_age: arrival.corrected_initial_age(response, policy.trusts_date),
+            freshness_lifetime: found.lifetime,
+            stale_while_revalidate: windows.while_revalidate,
+            stale_if_error: windows.if_error,
+            must_revalidate: windows.must_revalidate,
+        })
+    }
+
+    /// Returns this response as a 304 leaves it (RFC 9111 4.3.4): fields updated, age counted
+    /// anew, the same body.
+    ///
+    /// Ask [`is_about`](crate::validation::is_about) first. `request` is the one that was answered.
+    ///
+    /// # Errors
+    ///
+    /// Why the updated response may not be stored any more; it may still answer the requests that
+    /// waited for the revalidation.
+    pub fn revalidated(
+        &self,
+        request: &HeaderMap,
+        not_modified: &HeaderMap,
+        arrival: &Arrival,
+        policy: &Policy,
+    ) -> Result<Self, Uncacheable> {
+        let said = ResponseDirectives::of(not_modified, &policy.targeted_fields);
+        let mut response = fields::updated(&self.headers, not_modified, &said);
+        // The age is that of the 304, which `updated` leaves out like all that is counted anew.
+        if let Some(age) = not_modified.get(AGE) {
+            response.insert(AGE, age.clone());
+        }
+        let exchanged = Exchanged {
+            method: &Method::GET,
+            request,
+            status: self.status,
+            response: &response,
+        };
+        Self::of(exchanged, self.body.clone(), arrival, policy)
+    }
+
     /// Returns the age of the stored response at `now` (RFC 9111 4.2.3, `current_age`).
     ///
     /// A clock that went back since the response arrived adds nothing.
@@ -171,6 +249,80 @@ mod tests {
                 lifetime_ms.min(1000).into()
             );
         }
+    }
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &'static str)| {
+            (
+                http::HeaderName::from_static(name),
+                http::HeaderValue::from_static(value),
+            )
+        };
+        lines.iter().map(line).collect()
+    }
+
+    fn fetched(lines: &[(&'static str, &'static str)]) -> Result<StoredResponse, Uncacheable> {
+        let exchanged = Exchanged {
+            method: &Method::GET,
+            request: &HeaderMap::new(),
+            status: StatusCode::OK,
+            response: &headers(lines),
+        };
+        let body = GrowingBody::full(Bytes::from_static(b"body"));
+        StoredResponse::of(
+            exchanged,
+            body,
+            &Arrival::new(START, START),
+            &Policy::default(),
+        )
+    }
+
+    #[test]
+    fn an_exchange_becomes_a_response_with_its_age_lifetime_and_windows() {
+        let stored = fetched(&[
+            ("cache-control", "max-age=60, stale-if-error=9"),
+            ("age", "5"),
+            ("connection", "close"),
+        ])
+        .unwrap();
+        assert_eq!(stored.age(START).as_secs(), 5);
+        assert_eq!(stored.ttl(START), 55);
+        assert_eq!(stored.stale_if_error.as_secs(), 9);
+        assert!(
+            !stored.headers.contains_key("age"),
+            "it would be sent twice"
+        );
+        assert!(!stored.headers.contains_key("connection"));
+        let refused = fetched(&[("cache-control", "private")]).unwrap_err();
+        assert_eq!(refused, Uncacheable::Private);
+    }
+
+    #[test]
+    fn rfc_9111_4_3_4_a_304_renews_the_lifetime_and_keeps_the_body() {
+        let stored = fetched(&[
+            ("cache-control", "max-age=1"),
+            ("etag", "\"a\""),
+            ("age", "1"),
+        ])
+        .unwrap();
+        let later = START + Duration::from_secs(100);
+        let arrival = Arrival::new(later, later);
+        let renew = |lines| {
+            stored.revalidated(
+                &HeaderMap::new(),
+                &headers(lines),
+                &arrival,
+                &Policy::default(),
+            )
+        };
+        let same = renew(&[("etag", "\"a\"")]).unwrap();
+        assert_eq!(same.ttl(later), 1, "age starts at zero again");
+        assert_eq!(same.body.len_if_complete(), Some(4));
+        let longer = renew(&[("cache-control", "max-age=9"), ("age", "2")]).unwrap();
+        assert_eq!(longer.ttl(later), 7);
+        assert!(!longer.headers.contains_key("age"));
+        let forbidden = renew(&[("cache-control", "no-store")]).unwrap_err();
+        assert_eq!(forbidden, Uncacheable::NoStore);
     }
 
     #[test]

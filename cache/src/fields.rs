@@ -1,0 +1,159 @@
+//! Which fields of a response are kept, and how a 304 updates them (RFC 9111 3.1 and 3.2).
+//!
+//! `stored` builds its headers here. Deliberately not here: fields that an operator strips, and
+//! those of a viewer's response that are made afresh (`Age`, `Cache-Status`).
+
+use http::header::{
+    AGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName,
+};
+
+use crate::directives::ResponseDirectives;
+
+/// Fields about one connection (RFC 9110 7.6.1), and proxy fields (RFC 9111 3.1).
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "http2-settings",
+];
+
+/// Returns whether a field concerns one connection only and is never kept or passed on.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(&name.as_str())
+}
+
+/// Returns the fields of a response that are kept (RFC 9111 3.1): no hop-by-hop fields, none that
+/// `Connection` names, none that the response forbids to keep; and no `Age`, which was counted.
+pub fn kept(response: &HeaderMap, said: &ResponseDirectives) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(response.keys_len());
+    for (name, value) in response {
+        if !is_left_out(name, response, said) {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}
+
+/// Returns the fields of a stored response after a 304 (RFC 9111 3.2, 4.3.4): each field of the
+/// 304 replaces the stored lines of that name.
+pub fn updated(
+    stored: &HeaderMap,
+    not_modified: &HeaderMap,
+    said: &ResponseDirectives,
+) -> HeaderMap {
+    let replaces = |name: &HeaderName| {
+        // RFC 9111 3.2: what describes the stored bytes stays as it is, or they could be misread.
+        let describes_body = [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE].contains(name);
+        !describes_body && !is_left_out(name, not_modified, said)
+    };
+    let mut updated = HeaderMap::with_capacity(stored.keys_len() + not_modified.keys_len());
+    for (name, value) in stored {
+        if !(not_modified.contains_key(name) && replaces(name)) {
+            updated.append(name, value.clone());
+        }
+    }
+    for (name, value) in not_modified {
+        if replaces(name) {
+            updated.append(name, value.clone());
+        }
+    }
+    updated
+}
+
+fn is_left_out(name: &HeaderName, response: &HeaderMap, said: &ResponseDirectives) -> bool {
+    is_hop_by_hop(name)
+        || name == AGE
+        || is_named_by_connection(name, response)
+        || said.unstorable_fields().any(|field| field == name)
+}
+
+/// RFC 9110 7.6.1: `Connection` names further fields about this connection.
+fn is_named_by_connection(name: &HeaderName, response: &HeaderMap) -> bool {
+    response.get_all(CONNECTION).iter().any(|line| {
+        let mut options = line.as_bytes().split(|b| *b == b',');
+        options.any(|option| {
+            option
+                .trim_ascii()
+                .eq_ignore_ascii_case(name.as_str().as_bytes())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn said(response: &HeaderMap) -> ResponseDirectives {
+        ResponseDirectives::of(response, &[])
+    }
+
+    #[test]
+    fn rfc_9111_3_1_fields_about_a_connection_are_not_kept() {
+        let response = headers(&[
+            ("connection", "X-Hop, close"),
+            ("x-hop", "1"),
+            ("transfer-encoding", "chunked"),
+            ("proxy-authenticate", "Basic"),
+            ("age", "3"),
+            ("set-cookie", "a=b"),
+            ("cache-control", "no-cache=\"set-cookie\", max-age=9"),
+            ("link", "</a>"),
+            ("link", "</b>"),
+        ]);
+        let expected = headers(&[
+            ("cache-control", "no-cache=\"set-cookie\", max-age=9"),
+            ("link", "</a>"),
+            ("link", "</b>"),
+        ]);
+        assert_eq!(kept(&response, &said(&response)), expected);
+    }
+
+    #[test]
+    fn rfc_9111_3_2_a_304_replaces_fields_but_not_what_describes_the_stored_bytes() {
+        let stored = headers(&[
+            ("etag", "\"a\""),
+            ("content-length", "9"),
+            ("content-type", "video/mp4"),
+            ("x", "1"),
+            ("x", "2"),
+            ("y", "1"),
+        ]);
+        let not_modified = headers(&[
+            ("etag", "\"a\""),
+            ("content-length", "0"),
+            ("content-encoding", "gzip"),
+            ("connection", "close"),
+            ("x", "3"),
+            ("z", "1"),
+            ("z", "2"),
+        ]);
+        let expected = headers(&[
+            ("content-length", "9"),
+            ("content-type", "video/mp4"),
+            ("y", "1"),
+            ("etag", "\"a\""),
+            ("x", "3"),
+            ("z", "1"),
+            ("z", "2"),
+        ]);
+        let found = updated(&stored, &not_modified, &said(&not_modified));
+        assert_eq!(found, expected);
+    }
+}
