@@ -7,6 +7,7 @@
 pub mod body;
 pub mod collapse;
 pub mod directives;
+pub mod fence;
 pub mod fields;
 pub mod freshness;
 pub mod invalidation;
@@ -27,6 +28,7 @@ mod sync;
 pub use body::{BodyFailure, BodyState, CHUNK_BYTES_MAX, GrowingBody, Progress, Reader, Writer};
 pub use collapse::{Collapse, FillPermit, Followed, Follower, Joined, Published};
 pub use directives::{Extent, RequestDirectives, ResponseDirectives};
+pub use fence::{Fence, Mark};
 pub use freshness::{Arrival, FreshnessLifetime, LifetimeSource, freshness_lifetime};
 pub use invalidation::invalidates;
 pub use key::CacheKey;

@@ -1,6 +1,6 @@
 //! The one lock of this crate, so that shuttle can stand in for it.
 //!
-//! `body` and `collapse` lock through here. An ordinary build uses `parking_lot`; under `--cfg
+//! `body`, `collapse`, `fence` and `store` lock through here. An ordinary build uses `parking_lot`; under `--cfg
 //! shuttle` every lock is a point where the scheduler of the interleaving tests may switch tasks:
 //!
 //! ```text
@@ -21,7 +21,7 @@ pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
 #[cfg(shuttle)]
 impl<T> Mutex<T> {
-    pub(crate) fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self(shuttle::sync::Mutex::new(value))
     }
 
