@@ -7,7 +7,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::AGE;
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::body::GrowingBody;
@@ -103,12 +102,7 @@ impl StoredResponse {
         arrival: &Arrival,
         policy: &Policy,
     ) -> Result<Self, Uncacheable> {
-        let said = ResponseDirectives::of(not_modified, &policy.targeted_fields);
-        let mut response = fields::updated(&self.headers, not_modified, &said);
-        // The age is that of the 304, which `updated` leaves out like all that is counted anew.
-        if let Some(age) = not_modified.get(AGE) {
-            response.insert(AGE, age.clone());
-        }
+        let response = fields::updated(&self.headers, not_modified);
         let exchanged = Exchanged {
             method: &Method::GET,
             request,
@@ -323,6 +317,8 @@ mod tests {
         assert!(!longer.headers.contains_key("age"));
         let forbidden = renew(&[("cache-control", "no-store")]).unwrap_err();
         assert_eq!(forbidden, Uncacheable::NoStore);
+        let hidden = renew(&[("cache-control", "no-cache=\"cache-control\", no-store")]);
+        assert_eq!(hidden.unwrap_err(), Uncacheable::NoStore);
     }
 
     #[test]
