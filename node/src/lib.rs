@@ -9,6 +9,7 @@
 pub mod body;
 mod cached;
 pub mod clock;
+pub mod config;
 pub mod exchange;
 mod fill;
 pub mod listen;

@@ -1,0 +1,203 @@
+//! The configuration in effect, as text: what the file says and every default.
+//!
+//! Who calls it: `seawall check`, and golden tests. The text is itself a configuration; only secrets
+//! are left out.
+
+use std::fmt::{Display, Write};
+use std::path::Path;
+
+use super::Common;
+use super::parent::Parent;
+use super::values::{ByteSize, duration_text};
+use crate::listen::CertificateSource;
+
+/// A configuration in effect, written table by table.
+#[derive(Debug, Default)]
+pub struct Effective {
+    text: String,
+}
+
+impl Effective {
+    /// Returns the text of what every kind of node has.
+    pub fn of(common: &Common) -> Self {
+        let mut effective = Self::default();
+        effective.line("name", quoted(&common.name));
+        effective.listen(common);
+        effective.table("store");
+        effective.line("memory", size(common.store_bytes));
+        effective.live(common);
+        effective.limits(common);
+        effective.upstream(common);
+        effective.private(common);
+        effective
+    }
+
+    /// Begins a table.
+    pub fn table(&mut self, name: &str) {
+        self.push(format_args!("\n[{name}]\n"));
+    }
+
+    /// Begins a member of a list of tables.
+    pub fn member(&mut self, name: &str) {
+        self.push(format_args!("\n[[{name}]]\n"));
+    }
+
+    /// Writes a key and its value, which is already TOML.
+    pub fn line(&mut self, key: &str, value: impl Display) {
+        self.push(format_args!("{key} = {value}\n"));
+    }
+
+    /// Writes what every parent has.
+    pub fn parent(&mut self, parent: &Parent) {
+        self.line("name", quoted(&parent.name));
+        // A `Uri` shows the empty path as a slash, which a parent's URL does not have.
+        self.line("url", quoted(parent.url.to_string().trim_end_matches('/')));
+        self.line("h2c", parent.h2c);
+        if let Some(path) = &parent.ca_file {
+            self.line("ca_file", quoted_path(path));
+        }
+        if let Some(client) = &parent.client_certificate {
+            self.line("client_certificate", quoted_path(&client.certificate));
+            self.line("client_key", quoted_path(&client.key));
+        }
+        self.line("insecure_skip_verify", parent.insecure_skip_verify);
+    }
+
+    /// Returns the text.
+    pub fn into_text(self) -> String {
+        self.text
+    }
+
+    fn listen(&mut self, common: &Common) {
+        let listen = &common.listen;
+        self.table("listen");
+        self.line("https", quoted_list(&listen.https));
+        self.line("http", quoted_list(&listen.http));
+        self.line("http3", listen.http3);
+        match &listen.certificate {
+            Some(CertificateSource::Files { certificate, key }) => {
+                self.line("certificate", quoted_path(certificate));
+                self.line("key", quoted_path(key));
+            }
+            Some(CertificateSource::SelfSigned(names)) => {
+                self.line("self_signed", quoted_list(names));
+            }
+            None => {}
+        }
+        self.line("workers", listen.workers);
+        let limits = &listen.limits;
+        self.table("listen.limits");
+        self.line(
+            "connections_per_worker_max",
+            limits.connections_per_worker_max,
+        );
+        self.line(
+            "streams_per_connection_max",
+            limits.streams_per_connection_max,
+        );
+        self.line("head_bytes_max", size(limits.head_bytes_max as u64));
+        self.line("head_timeout", quoted(&duration_text(limits.head_timeout)));
+        self.line("idle_timeout", quoted(&duration_text(limits.idle_timeout)));
+        self.line(
+            "drain_timeout",
+            quoted(&duration_text(limits.drain_timeout)),
+        );
+    }
+
+    fn live(&mut self, common: &Common) {
+        let live = &common.live;
+        self.table("live");
+        self.line("hold_max", quoted(&duration_text(live.hold_max)));
+        self.line("idle_after", quoted(&duration_text(live.idle_after)));
+        self.line("prefetch", live.prefetch);
+        self.line("held_max", live.held_max);
+        self.line("renditions_max", live.renditions_max);
+        self.line("playlist_bytes_max", size(live.playlist_bytes_max as u64));
+    }
+
+    fn limits(&mut self, common: &Common) {
+        let limits = &common.limits;
+        self.table("limits");
+        self.line("stored_body_bytes_max", size(limits.stored_body_bytes_max));
+        self.line(
+            "stall_timeout",
+            quoted(&duration_text(limits.stall_timeout)),
+        );
+        self.line(
+            "first_byte_timeout",
+            quoted(&duration_text(limits.first_byte_timeout)),
+        );
+        self.line("target_bytes_max", size(limits.target_bytes_max as u64));
+    }
+
+    fn upstream(&mut self, common: &Common) {
+        let limits = &common.upstream;
+        self.table("upstream");
+        self.line(
+            "connect_timeout",
+            quoted(&duration_text(limits.connect_timeout)),
+        );
+        self.line(
+            "connections_per_parent_max",
+            limits.connections_per_parent_max,
+        );
+        self.line(
+            "streams_per_connection_max",
+            limits.streams_per_connection_max,
+        );
+        self.line("waiting_max", limits.waiting_max);
+        self.line("idle_timeout", quoted(&duration_text(limits.idle_timeout)));
+        self.line(
+            "retry_budget",
+            quoted(&format!("{}%", limits.retry_budget_percent)),
+        );
+        self.line("retry_reserve_max", limits.retry_reserve_max);
+        self.line("failures_max", limits.failures_max);
+        self.line("backoff_min", quoted(&duration_text(limits.backoff_min)));
+        self.line("backoff_max", quoted(&duration_text(limits.backoff_max)));
+        self.line("moved_presentations_max", limits.moved_presentations_max);
+    }
+
+    fn private(&mut self, common: &Common) {
+        if let Some(admin) = &common.admin {
+            self.table("admin");
+            self.line("listen", quoted(&admin.address.to_string()));
+            self.line("allow_remote", admin.allow_remote);
+        }
+        if let Some(log) = &common.access_log {
+            self.table("access_log");
+            if let Some(path) = &log.path {
+                self.line("path", quoted_path(path));
+            }
+            self.line("one_in", log.one_in);
+        }
+    }
+
+    fn push(&mut self, arguments: std::fmt::Arguments<'_>) {
+        self.text
+            .write_fmt(arguments)
+            .expect("writing to a String cannot fail");
+    }
+}
+
+/// Returns a TOML basic string.
+pub fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// Returns a TOML array of basic strings.
+pub fn quoted_list(values: &[impl Display]) -> String {
+    let quoted: Vec<String> = values
+        .iter()
+        .map(|value| quoted(&value.to_string()))
+        .collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+fn quoted_path(path: &Path) -> String {
+    quoted(&path.display().to_string())
+}
+
+fn size(bytes: u64) -> String {
+    quoted(&ByteSize(bytes).to_string())
+}
