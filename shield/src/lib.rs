@@ -1,1 +1,9 @@
 //! The origin-facing tier: collapses what many edges ask into one request per part.
+//!
+//! What is here: a shield's [`Config`] and how a node is made of it. Who calls it: `cli`, tests, the
+//! demonstration. What it calls: `node`, which does everything. Deliberately not here: any machinery,
+//! and anything that only viewers need: a shield's clients are nodes.
+
+mod config;
+
+pub use config::{Config, Origin};

@@ -1,0 +1,238 @@
+//! The configuration of an edge.
+
+use std::path::Path;
+
+use http::Uri;
+use node::config::{
+    self, Common, ConfigError, Effective, Files, Parent, Section, Source, count, flag,
+    parameter_name, quoted_list, read_parents,
+};
+use node::node::NodeConfig;
+use node::upstream::{ParentConfig, Selection};
+
+/// The configuration of an edge, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// What every node has.
+    pub common: Common,
+    /// What viewers are given, and what of theirs is dropped.
+    pub viewers: Viewers,
+    /// The parents: a presentation is asked of one of them, chosen by rendezvous hashing.
+    pub shields: Vec<Shield>,
+}
+
+/// What viewers are given, and what of theirs is dropped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Viewers {
+    /// Whether pages of other origins may read responses: CORS fields, and OPTIONS answered here (CA-12).
+    pub cors: bool,
+    /// Query parameters that never belong to a key and are not forwarded (CA-02).
+    pub query_dropped: Vec<String>,
+}
+
+impl Default for Viewers {
+    fn default() -> Self {
+        Self {
+            cors: true,
+            query_dropped: vec!["CMCD".to_owned()],
+        }
+    }
+}
+
+/// A shield as an edge sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shield {
+    /// Its name, its URL, and how it is spoken to.
+    pub parent: Parent,
+    /// Its share of the presentations, relative to the other shields.
+    pub weight: u32,
+}
+
+impl Shield {
+    /// Returns a shield at `url` with an ordinary share.
+    pub fn at(name: impl Into<String>, url: Uri) -> Self {
+        Self {
+            parent: Parent::at(name, url),
+            weight: WEIGHT,
+        }
+    }
+}
+
+impl Config {
+    /// Returns the defaults for an edge called `name` with these parents; it listens nowhere yet.
+    pub fn new(name: impl Into<String>, shields: Vec<Shield>) -> Self {
+        Self {
+            common: Common::named(name),
+            viewers: Viewers::default(),
+            shields,
+        }
+    }
+
+    /// Loads the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Every problem at once, each with its line, key, and what is allowed.
+    pub fn load(path: &Path, files: Files) -> Result<Self, ConfigError> {
+        config::load(path, files, Self::read)
+    }
+
+    /// Parses `text`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn parse(text: &str, source: &Source) -> Result<Self, ConfigError> {
+        config::parse(text, source, Self::read)
+    }
+
+    fn read(root: &mut Section<'_>) -> Self {
+        root.refuse(
+            "origin",
+            "does not belong to an edge",
+            "an edge's parents are [[shield]]",
+        );
+        Self {
+            common: Common::read(root),
+            viewers: read_viewers(root.table("viewers")),
+            shields: read_parents(root, "shield", EXAMPLE, |parent, section| Shield {
+                parent,
+                weight: section.value("weight", WEIGHT, count(1..=WEIGHT_MAX)),
+            }),
+        }
+    }
+
+    /// Returns the configuration of the node that this edge is.
+    pub fn into_node_config(self) -> NodeConfig {
+        let Viewers {
+            cors,
+            query_dropped,
+        } = self.viewers;
+        let parents = self
+            .shields
+            .into_iter()
+            .map(Shield::into_parent_config)
+            .collect();
+        self.common
+            .into_node_config(parents, Selection::Rendezvous, cors, query_dropped)
+    }
+
+    /// Returns the configuration in effect as text: what the file says and every default.
+    pub fn effective(&self) -> String {
+        let mut effective = Effective::of(&self.common);
+        effective.table("viewers");
+        effective.line("cors", self.viewers.cors);
+        effective.line("query_dropped", quoted_list(&self.viewers.query_dropped));
+        for shield in &self.shields {
+            effective.member("shield");
+            effective.parent(&shield.parent);
+            effective.line("weight", shield.weight);
+        }
+        effective.into_text()
+    }
+}
+
+impl Shield {
+    fn into_parent_config(self) -> ParentConfig {
+        ParentConfig {
+            weight: self.weight,
+            ..self.parent.into_parent_config()
+        }
+    }
+}
+
+fn read_viewers(mut section: Section<'_>) -> Viewers {
+    let default = Viewers::default();
+    Viewers {
+        cors: section.value("cors", default.cors, flag),
+        query_dropped: section.list("query_dropped", default.query_dropped, parameter_name),
+    }
+}
+
+const EXAMPLE: &str =
+    "add\n  [[shield]]\n  name = \"shield-1\"\n  url = \"https://shield-1.example:8443\"";
+const WEIGHT: u32 = 100;
+const WEIGHT_MAX: u32 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn source() -> Source {
+        Source {
+            name: "edge.toml".into(),
+            directory: PathBuf::new(),
+            files: Files::NotChecked,
+        }
+    }
+
+    const TEXT: &str = r#"
+        name = "fra-1"
+        [listen]
+        https = ["0.0.0.0:443"]
+        http = ["127.0.0.1:0"]
+        certificate = "tls/chain.pem"
+        key = "tls/key.pem"
+        workers = 4
+        [admin]
+        listen = "127.0.0.1:9100"
+        [access_log]
+        path = "access.log"
+        [[shield]]
+        name = "shield-1"
+        url = "https://shield-1.example:8443"
+        weight = 50
+        [[shield]]
+        name = "shield-2"
+        url = "http://10.0.0.2:8080"
+        h2c = true
+    "#;
+
+    #[test]
+    fn the_configuration_in_effect_is_itself_a_configuration() {
+        let config = Config::parse(TEXT, &source()).unwrap();
+        let again = Config::parse(&config.effective(), &source()).unwrap();
+        assert_eq!(again, config);
+    }
+
+    #[test]
+    fn shields_are_chosen_by_rendezvous_with_their_weights() {
+        let node = Config::parse(TEXT, &source()).unwrap().into_node_config();
+        assert_eq!(node.upstream.selection, Selection::Rendezvous);
+        assert_eq!(node.upstream.node_name, "fra-1");
+        let weights: Vec<u32> = node.upstream.parents.iter().map(|p| p.weight).collect();
+        assert_eq!(weights, [50, WEIGHT]);
+        assert!(
+            node.upstream
+                .parents
+                .iter()
+                .all(|p| p.headers.is_empty() && p.host.is_none())
+        );
+        assert!(node.cors && node.listen.http3);
+    }
+
+    #[test]
+    fn an_edge_cannot_spell_an_origins_credentials() {
+        for credential in [
+            "headers = { x-secret = \"s\" }",
+            "host = \"origin.example\"",
+        ] {
+            let text = TEXT.replace("weight = 50", credential);
+            let error = Config::parse(&text, &source()).unwrap_err().to_string();
+            assert!(error.contains("unknown key `shield."), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_documented() {
+        let page = include_str!("../../docs/configuration.md");
+        for key in config::known_keys(TEXT, Config::read) {
+            let is_documented = page.contains(&format!("| `{key}` |"))
+                || page.contains(&format!("`[{key}]`"))
+                || page.contains(&format!("`[[{key}]]`"));
+            assert!(is_documented, "docs/configuration.md does not have `{key}`");
+        }
+    }
+}
