@@ -1,0 +1,85 @@
+//! What `/status` shows of a node.
+
+use serde::Serialize;
+
+use crate::telemetry::Figures;
+
+/// A node at one moment, as an operator reads it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// The node's name.
+    pub name: String,
+    /// The version of the program.
+    pub version: &'static str,
+    /// Seconds since the node was started.
+    pub uptime_seconds: u64,
+    /// Why the node is not ready for requests; empty when it is.
+    pub not_ready: Vec<NotReady>,
+    /// The parents, in their configured order.
+    pub parents: Vec<ParentHealth>,
+    /// Live renditions, at most [`RENDITIONS_SHOWN_MAX`] of them.
+    pub renditions: Vec<RenditionPosition>,
+    /// Live renditions, including those that are not shown.
+    pub renditions_total: usize,
+    /// The main numbers; among them how full the store is.
+    pub figures: Figures,
+}
+
+/// A reason not to send requests to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotReady {
+    /// It was asked to stop and finishes what is running.
+    Draining,
+    /// Every parent is left alone because it failed.
+    NoParentUsable,
+}
+
+impl NotReady {
+    /// Returns the reason in words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::NoParentUsable => "no parent usable",
+        }
+    }
+}
+
+/// How a parent is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ParentHealth {
+    /// Its name.
+    pub name: String,
+    /// Whether requests go there.
+    pub is_usable: bool,
+    /// Failures since its last good answer.
+    pub failures_in_a_row: u32,
+    /// Open connections.
+    pub connections: usize,
+    /// Exchanges under way.
+    pub exchanges: usize,
+    /// Requests that wait for a connection.
+    pub waiting: usize,
+}
+
+/// Where a live rendition is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RenditionPosition {
+    /// The host it was asked of.
+    pub host: String,
+    /// The path of its playlist, with credentials removed.
+    pub path: String,
+    /// Whether a chain follows it and how that goes.
+    pub phase: &'static str,
+    /// The last Media Sequence Number of the newest version.
+    pub msn: Option<u64>,
+    /// The last part of that segment, if there are parts.
+    pub part_index: Option<u64>,
+    /// How old the newest version is, in seconds.
+    pub age_seconds: Option<f64>,
+    /// Requests that look at it right now, most of them held.
+    pub waiting: usize,
+}
+
+/// Renditions that `/status` shows; a full list of thousands is not read by anyone.
+pub const RENDITIONS_SHOWN_MAX: usize = 1000;
