@@ -396,3 +396,84 @@ async fn upkeep_moves_samples_without_anyone_rendering() {
         "1"
     );
 }
+
+#[test]
+fn the_metrics_page_lists_what_there_is_and_nothing_else() {
+    let page = include_str!("../../../docs/metrics.md");
+    for metric in CATALOG {
+        let kind = match metric.kind {
+            Type::Counter => "counter",
+            Type::Gauge => "gauge",
+            Type::Histogram => "histogram",
+        };
+        let unit = match metric.unit {
+            metrics::Unit::Bytes => "bytes",
+            metrics::Unit::Seconds => "seconds",
+            _ => "-",
+        };
+        let labels: Vec<String> = metric
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
+        let labels = if labels.is_empty() {
+            "-".to_owned()
+        } else {
+            labels.join(", ")
+        };
+        let (name, meaning) = (metric.name, metric.meaning);
+        let row = format!("| `{name}` | {kind} | {unit} | {labels} | {meaning} |");
+        assert!(
+            page.lines().any(|line| line == row),
+            "docs/metrics.md needs the line\n{row}"
+        );
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| `seawall_"));
+    assert_eq!(
+        rows.count(),
+        CATALOG.len(),
+        "docs/metrics.md lists what no longer exists"
+    );
+}
+
+#[test]
+fn the_metrics_page_lists_every_label_value_and_log_field() {
+    use super::labels::LabelValue;
+    fn texts<T: LabelValue>() -> Vec<&'static str> {
+        T::ALL.iter().map(|value| value.text()).collect()
+    }
+    let page = include_str!("../../../docs/metrics.md");
+    let values = [
+        texts::<Protocol>(),
+        texts::<StatusClass>(),
+        texts::<Outcome>(),
+        texts::<Kind>(),
+        texts::<Failure>(),
+        texts::<Class>(),
+        texts::<Ending>(),
+        texts::<FillEnding>(),
+        texts::<FillReason>(),
+        texts::<HoldResult>(),
+        texts::<Misbehavior>(),
+    ];
+    for value in values.concat() {
+        assert!(
+            page.contains(&format!("`{value}`")),
+            "docs/metrics.md does not have `{value}`"
+        );
+    }
+    let written = Written::default();
+    let log = AccessLog::to_writer(written.clone(), 1);
+    let every_field = FinishedRequest {
+        failure: Some(Failure::HoldExpired),
+        ..finished()
+    };
+    assert!(log.write(&every_field, SystemTime::UNIX_EPOCH));
+    drop(log);
+    for field in written.lines()[0].as_object().unwrap().keys() {
+        assert!(
+            page.contains(&format!("| `{field}` |")),
+            "docs/metrics.md does not have {field}"
+        );
+    }
+}
