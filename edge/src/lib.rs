@@ -7,3 +7,14 @@
 mod config;
 
 pub use config::{Config, Shield, Viewers};
+
+use node::node::{Node, Running, StartError};
+
+/// Starts an edge and returns what is running.
+///
+/// # Errors
+///
+/// A port in use, an unreadable certificate, parents that cannot be used; nothing is left running.
+pub fn start(config: Config) -> Result<Running, StartError> {
+    Node::start(&config.into_node_config())
+}

@@ -6,6 +6,7 @@
 //! What it calls: `cache` judges caching, `media` judges media; they meet in `route`.
 //! Deliberately not here: any notion of which tier a process is. A tier is a composition.
 
+pub mod admin;
 pub mod body;
 mod cached;
 pub mod clock;

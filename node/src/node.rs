@@ -4,8 +4,11 @@
 //! [`Node::start`] also binds sockets and starts worker threads, and returns what is running.
 
 mod config;
+mod running;
+mod status;
 
 pub use config::{AccessLogConfig, AdminConfig, LiveConfig, NodeConfig, NodeLimits};
+pub use running::{Running, StartError};
 
 use std::sync::Arc;
 use std::time::Duration;

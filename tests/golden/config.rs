@@ -26,7 +26,9 @@ fn a_shields_file_becomes_what_is_expected() {
 
 fn check(kind: &str, load: impl Fn(&Path) -> Result<String, String>) {
     let directory = Path::new("golden/config").join(kind);
-    let actual_directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("golden/config").join(kind);
+    let actual_directory = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("golden/config")
+        .join(kind);
     fs::create_dir_all(&actual_directory).expect("cargo's directory for tests is writable");
     let mut differences = String::new();
     let cases = cases(&directory);
@@ -61,7 +63,10 @@ fn cases(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("the cases are beside this file");
     let mut cases: Vec<PathBuf> = entries
         .map(|entry| entry.expect("a directory of ours can be listed").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
         .collect();
     cases.sort();
     cases

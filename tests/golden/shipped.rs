@@ -12,7 +12,10 @@ fn every_shipped_configuration_loads() {
         if path.extension().is_none_or(|extension| extension != "toml") {
             continue;
         }
-        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
+        let name = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or("");
         let result = match name {
             "edge" => edge::Config::load(&path, Files::NotChecked).map(|_| ()),
             "shield" => shield::Config::load(&path, Files::NotChecked).map(|_| ()),

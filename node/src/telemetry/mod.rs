@@ -21,6 +21,7 @@ pub use access_log::{AccessLog, AccessLogError};
 pub use catalog::{CATALOG, Metric, Type};
 pub use event::{Ending, Event, FillEnding, FinishedRequest, Misbehavior};
 pub use figures::{Figures, Levels};
+pub(crate) use redact::path as path_without_secrets;
 
 use std::fmt;
 use std::sync::OnceLock;

@@ -5,7 +5,7 @@
 //! viewers that carry tokens there.
 
 /// Returns the path with credentials replaced by [`REMOVED`] and its length bounded.
-pub(super) fn path(path: &str) -> String {
+pub(crate) fn path(path: &str) -> String {
     let mut kept = String::with_capacity(path.len().min(PATH_BYTES_MAX));
     for (i, segment) in path.split('/').enumerate() {
         if i > 0 {
