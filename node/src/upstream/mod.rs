@@ -15,8 +15,6 @@ mod pool;
 mod request;
 mod response;
 mod retry;
-#[cfg(test)]
-mod tests;
 mod trust;
 
 use std::fmt;
@@ -322,3 +320,6 @@ impl fmt::Debug for Upstream {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
