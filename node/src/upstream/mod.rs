@@ -94,8 +94,11 @@ impl Upstream {
             parents,
             selection,
             node_name,
-            limits,
+            mut limits,
         } = config;
+        limits.idle_timeout = limits.idle_timeout.min(TIME_MAX);
+        limits.backoff_min = limits.backoff_min.min(TIME_MAX);
+        limits.backoff_max = limits.backoff_max.min(TIME_MAX);
         if parents.is_empty() {
             return Err(UpstreamSetupError::NoParents);
         }
@@ -320,6 +323,9 @@ impl fmt::Debug for Upstream {
             .finish_non_exhaustive()
     }
 }
+
+/// Longer idle and backoff times mean "for ever" and count as this: no clock arithmetic may overflow.
+const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests;

@@ -278,3 +278,35 @@ async fn dropping_the_last_handle_closes_the_connections() {
         assert_eq!(site.parents[0].open.load(Ordering::SeqCst), 0);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn any_duration_is_a_legal_limit() {
+    let site = Site::new(&[HTTP1, HTTP2]).limits(|l| {
+        l.connect_timeout = Duration::MAX;
+        l.idle_timeout = Duration::MAX;
+        l.backoff_min = Duration::MAX;
+        l.backoff_max = Duration::MAX;
+    });
+    let upstream = site.upstream();
+    for avoid in [ParentId(1), ParentId(0)] {
+        let request = ForwardRequest {
+            first_byte_timeout: Duration::MAX,
+            avoid: Some(avoid),
+            ..bulk("/a")
+        };
+        get(&upstream, &request).await.unwrap();
+        settle().await;
+        get(&upstream, &request).await.unwrap();
+    }
+    site.parents[1].cut_connections();
+    site.parents[1].set_door(Door::Refusing);
+    settle().await;
+    for _ in 0..5 {
+        let request = ForwardRequest {
+            avoid: Some(ParentId(0)),
+            ..bulk("/a")
+        };
+        get(&upstream, &request).await.unwrap();
+    }
+    assert_eq!(upstream.parents()[1].circuit, CircuitStatus::Open);
+}
