@@ -1,4 +1,4 @@
-//! What a hit, a fan-out and a join cost.
+//! What a hit, a fan-out, a join and a purge cost.
 //!
 //! ```text
 //! cargo bench -p cache
@@ -72,6 +72,31 @@ fn lookup(c: &mut Criterion) {
             let stored = store.get(&key(77), &gzip).found().expect("it was inserted");
             let judged = cache::judge(&stored, &Default::default(), now);
             (judged, drain(&mut stored.body.reader(0..u64::MAX)))
+        });
+    });
+    group.finish();
+}
+
+/// What a purge by surrogate key costs that means nothing of what is stored.
+fn purge(c: &mut Criterion) {
+    const STORED: u64 = 100_000;
+    let store = Store::new(4 << 30);
+    let mut tagged = (*response(Variant::default())).clone();
+    tagged.headers.insert(
+        cache::surrogate::SURROGATE_KEY,
+        HeaderValue::from_static("channel-1 video-720p live"),
+    );
+    let tagged = Arc::new(tagged);
+    for number in 0..STORED {
+        store.insert(key(number), tagged.clone());
+    }
+    let mut group = c.benchmark_group("purge");
+    group.throughput(Throughput::Elements(STORED));
+    group.bench_function("by surrogate key, among 100 000", |b| {
+        b.iter(|| {
+            store.remove_where(|_, stored| {
+                cache::carries_surrogate_key(&stored.headers, |key| key == "channel-2")
+            })
         });
     });
     group.finish();
@@ -151,5 +176,5 @@ fn join(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, lookup, fan_out, join);
+criterion_group!(benches, lookup, fan_out, join, purge);
 criterion_main!(benches);

@@ -19,6 +19,7 @@ pub mod stale;
 pub mod storable;
 pub mod store;
 pub mod stored;
+pub mod surrogate;
 pub mod validation;
 pub mod variant;
 
@@ -39,5 +40,6 @@ pub use stale::{StaleWindows, Use, judge, stale_windows};
 pub use storable::{Exchanged, Storable, Uncacheable, storable};
 pub use store::{Change, Inserted, Lookup, Refusal, Store};
 pub use stored::StoredResponse;
+pub use surrogate::carries_surrogate_key;
 pub use validation::{Condition, EntityTag};
 pub use variant::Variant;
