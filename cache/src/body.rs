@@ -164,6 +164,8 @@ impl GrowingBody {
     }
 
     /// Waits until at least `bytes` are received, or the body has ended. Cancel safe.
+    ///
+    /// Counts as reading, for [`Writer::unread`], from its first poll on.
     pub async fn received_at_least(&self, bytes: u64) -> Progress {
         let mut interest = Interest::of(self);
         poll_fn(|cx| interest.poll_received(bytes, cx)).await

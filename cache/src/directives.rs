@@ -271,11 +271,11 @@ fn end_of_member(list: &[u8]) -> Option<usize> {
             _ => {}
         }
     }
-    // A quote that never closes must not hide a `no-store` behind it.
-    let is_broken = is_quoted;
-    is_broken
-        .then(|| list.iter().position(|byte| *byte == b','))
-        .flatten()
+    if is_quoted {
+        // A quote that never closes must not hide a `no-store` behind it.
+        return list.iter().position(|byte| *byte == b',');
+    }
+    None
 }
 
 /// RFC 9111 5.2: arguments come as token or quoted string; recipients accept both.

@@ -1,8 +1,18 @@
 //! HTTP caching as values and decisions: no network, no clock, no media.
 //!
-//! What is here: bodies that are read while they are written, the promise of one fill per key, and
-//! the store. `node` calls all of it and hands in bytes and `now`. What is
-//! deliberately not here: sockets, tasks, timers, playlists, and any opinion on what a URL means.
+//! What is here, in the order in which a request meets it:
+//!
+//! - [`key`], [`variant`], [`store`]: what is stored, and which of it answers a request;
+//! - [`stale`], [`validation`], [`range`]: what may be done with what was found, and how much of it
+//!   is sent;
+//! - [`collapse`], [`body`]: at most one fill per key, read while it is written;
+//! - [`directives`], [`freshness`], [`mod@storable`], [`fields`], [`stored`]: what a response says
+//!   about itself, within a [`policy`], and what is kept of it;
+//! - [`fence`], [`surrogate`], [`invalidation`]: what makes a response unusable before its time;
+//! - [`outcome`]: what we tell about all that.
+//!
+//! `node` calls all of it and hands in bytes and `now`. What is deliberately not here: sockets,
+//! tasks, timers, playlists, and any opinion on what a URL means.
 
 pub mod body;
 pub mod collapse;
