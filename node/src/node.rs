@@ -25,8 +25,8 @@ use crate::request::Admission;
 use crate::respond::Members;
 use crate::route::Policies;
 use crate::tasks::Tasks;
-use crate::telemetry::{AccessLog, AccessLogError, Levels, Telemetry};
-use crate::upstream::{Connector, Upstream, UpstreamSetupError};
+use crate::telemetry::{AccessLog, AccessLogError, Levels, ParentLevel, Telemetry};
+use crate::upstream::{CircuitStatus, Connector, ParentStatus, Upstream, UpstreamSetupError};
 
 /// What every request of a node shares.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Node {
             store_responses: self.store.len() as u64,
             held_requests: self.hub.held() as u64,
             renditions: self.hub.renditions().len() as u64,
-            ..Levels::default()
+            parents: self.upstream.parents().iter().map(level_of).collect(),
         }
     }
 
@@ -140,6 +140,13 @@ impl Node {
     /// Ends every task of the node, waiting for them at most `deadline`; returns how many were left.
     pub async fn end(&self, deadline: Duration) -> usize {
         self.tasks.end(deadline).await
+    }
+}
+
+fn level_of(parent: &ParentStatus) -> ParentLevel {
+    ParentLevel {
+        is_usable: parent.circuit != CircuitStatus::Open,
+        times_failed: parent.times_failed,
     }
 }
 

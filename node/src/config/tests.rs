@@ -119,7 +119,7 @@ fn names_can_stand_in_a_structured_field() {
 
 #[test]
 fn a_hostile_file_is_an_error_of_bounded_size() {
-    let many: String = (0..100_000).map(|i| format!("k{i} = 1\n")).collect();
+    let many: String = (0..20_000).map(|i| format!("k{i} = 1\n")).collect();
     for text in [
         many.as_str(),
         "\u{0}",

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use bind::{Addresses, BindError, Bound, Transport};
-pub use serving::{Drained, Serving};
+pub use serving::{Drained, OpenConnections, Serving};
 pub use tcp::serve_stream;
 pub use tls::{CertificateError, Certificates};
 

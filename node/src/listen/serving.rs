@@ -29,6 +29,23 @@ use crate::tasks::Tasks;
 pub struct Serving {
     addresses: Addresses,
     workers: Vec<Running>,
+    connections: OpenConnections,
+}
+
+/// How many connections of clients are open, for as long as anyone wants to know.
+#[derive(Clone, Debug)]
+pub struct OpenConnections {
+    /// Of each worker: one permit per connection that may still be opened.
+    left: Vec<Arc<Semaphore>>,
+    per_worker_max: usize,
+}
+
+impl OpenConnections {
+    /// Returns how many are open on all workers together.
+    pub fn count(&self) -> usize {
+        let open = |left: &Arc<Semaphore>| self.per_worker_max - left.available_permits();
+        self.left.iter().map(open).sum()
+    }
 }
 
 #[derive(Debug)]
@@ -50,6 +67,11 @@ impl Serving {
     /// Returns where the node can be reached.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Returns the count of open connections; it stays at zero after the workers have ended.
+    pub fn connections(&self) -> OpenConnections {
+        self.connections.clone()
     }
 
     /// Waits until every worker has drained and ended; nothing runs afterwards.
@@ -84,6 +106,10 @@ pub(super) fn start(
 ) -> Result<Serving, BindError> {
     let limits = Arc::new(bound.limits);
     let mut workers = Vec::with_capacity(bound.workers.len());
+    let mut connections = OpenConnections {
+        left: Vec::new(),
+        per_worker_max: limits.connections_per_worker_max,
+    };
     for (index, sockets) in bound.workers.into_iter().enumerate() {
         let failed = |source| BindError::Worker { index, source };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -101,6 +127,7 @@ pub(super) fn start(
             tasks: Tasks::new(),
             connections: Arc::new(Semaphore::new(limits.connections_per_worker_max)),
         };
+        connections.left.push(Arc::clone(&worker.connections));
         let drain = drain.clone();
         let (report, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -117,6 +144,7 @@ pub(super) fn start(
     Ok(Serving {
         addresses: bound.addresses,
         workers,
+        connections,
     })
 }
 

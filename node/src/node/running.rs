@@ -48,7 +48,9 @@ impl Node {
     /// A port in use, an unreadable certificate, parents that cannot be used.
     pub fn start(config: &NodeConfig) -> Result<Running, StartError> {
         let bound = Bound::bind(&config.listen)?;
-        let certificate_pin = bound.certificates().map(|certificates| certificates.public_key_pin());
+        let certificate_pin = bound
+            .certificates()
+            .map(|certificates| certificates.public_key_pin());
         let node = Self::assemble(config, Connector::Tcp, Clock::system())?;
         let drain = CancellationToken::new();
         let admin = match &config.admin {
@@ -61,6 +63,7 @@ impl Node {
         };
         keep_up(Arc::clone(node.telemetry()), drain.clone())?;
         let serving = bound.serve(Arc::clone(&node), drain.clone())?;
+        node.telemetry().observe_connections(serving.connections());
         Ok(Running {
             node,
             serving,

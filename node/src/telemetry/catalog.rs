@@ -98,7 +98,7 @@ catalog! {
         "How long requests were held on purpose: released with what they asked for, expired, or left by the viewer.";
     HELD = "seawall_held_requests", Gauge, Count, [],
         "Requests held right now.";
-    CONNECTIONS = "seawall_connections", Gauge, Count, ["protocol"],
+    CONNECTIONS = "seawall_connections", Gauge, Count, [],
         "Open connections of clients.";
 
     FORWARD = "seawall_forward_requests_total", Counter, Count, ["parent", "class", "status"],
@@ -106,9 +106,9 @@ catalog! {
     FORWARD_WAIT = "seawall_forward_wait_seconds", Histogram, Seconds, ["class"],
         "Time from asking a parent to the head of its answer; parked requests are held by it.";
     PARENT_UP = "seawall_parent_up", Gauge, Count, ["parent"],
-        "1 while the parent is asked first, 0 while it is left alone because it failed.";
+        "1 while requests go to the parent, 0 while it is left alone because it failed.";
     PARENT_FAILURES = "seawall_parent_failures_total", Counter, Count, ["parent"],
-        "How often the parent was left alone because it failed.";
+        "How often the parent began to be left alone because it failed.";
     MISBEHAVIOR = "seawall_origin_misbehavior_total", Counter, Count, ["rule"],
         "Answers of parents that broke a rule players rely on, by rule.";
 

@@ -44,10 +44,6 @@ pub enum Event<'a> {
         /// Time from its start.
         duration: Duration,
     },
-    /// A parent is left alone for a while because it keeps failing.
-    ParentFailed(ParentId),
-    /// A parent that was left alone answers again.
-    ParentRecovered(ParentId),
     /// A chain began to follow a rendition.
     ChainStarted,
     /// A chain ended: nobody watches, the broadcast is over, or the node stops.

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 /// What a node's parts currently hold, asked for when metrics are rendered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Levels {
     /// Bytes of stored responses.
     pub store_bytes: u64,
@@ -16,12 +16,17 @@ pub struct Levels {
     pub held_requests: u64,
     /// Live renditions known.
     pub renditions: u64,
-    /// Open connections that speak HTTP/1.
-    pub connections_h1: u64,
-    /// Open connections that speak HTTP/2.
-    pub connections_h2: u64,
-    /// Open connections that speak HTTP/3.
-    pub connections_h3: u64,
+    /// The parents, in their configured order.
+    pub parents: Vec<ParentLevel>,
+}
+
+/// How a parent is doing, asked for when metrics are rendered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParentLevel {
+    /// Whether requests go there.
+    pub is_usable: bool,
+    /// How often it began to be left alone because it failed.
+    pub times_failed: u64,
 }
 
 /// The main numbers of a node at one moment. Counts are since its start.

@@ -81,7 +81,7 @@ impl<T> By<T> {
 pub(super) struct ParentHandles {
     /// By class, then by status class.
     pub(super) requests: By<By<Count>>,
-    pub(super) failures: Count,
+    pub(super) failures: Counter,
     pub(super) up: Gauge,
 }
 
@@ -100,7 +100,7 @@ pub(super) struct Handles {
     pub(super) duration: By<Histogram>,
     pub(super) hold: By<Histogram>,
     pub(super) held: Gauge,
-    pub(super) connections: By<Gauge>,
+    pub(super) connections: Gauge,
     /// In the order of the configuration, then one for "no parent could be chosen".
     pub(super) parents: Vec<ParentHandles>,
     pub(super) forward_wait: By<Histogram>,
@@ -149,7 +149,7 @@ impl Handles {
             duration: By::each::<Protocol>(|p| r.histogram(&catalog::DURATION, &[p])),
             hold: By::each::<HoldResult>(|result| r.histogram(&catalog::HOLD, &[result])),
             held: r.gauge(&catalog::HELD, &[]),
-            connections: By::each::<Protocol>(|p| r.gauge(&catalog::CONNECTIONS, &[p])),
+            connections: r.gauge(&catalog::CONNECTIONS, &[]),
             parents: parents
                 .iter()
                 .map(|name| r.parent(name))
@@ -221,7 +221,7 @@ impl<R: Recorder> Registrar<'_, R> {
         up.set(1.0);
         ParentHandles {
             requests: self.forward(name),
-            failures: self.count(&catalog::PARENT_FAILURES, &[name]),
+            failures: self.counter(&catalog::PARENT_FAILURES, &[name]),
             up,
         }
     }
@@ -230,10 +230,7 @@ impl<R: Recorder> Registrar<'_, R> {
     fn no_parent(&self) -> ParentHandles {
         ParentHandles {
             requests: self.forward("none"),
-            failures: Count {
-                shown: Counter::noop(),
-                value: AtomicU64::new(0),
-            },
+            failures: Counter::noop(),
             up: Gauge::noop(),
         }
     }

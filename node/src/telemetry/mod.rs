@@ -20,7 +20,7 @@ mod redact;
 pub use access_log::{AccessLog, AccessLogError};
 pub use catalog::{CATALOG, Metric, Type};
 pub use event::{Ending, Event, FillEnding, FinishedRequest, Misbehavior};
-pub use figures::{Figures, Levels};
+pub use figures::{Figures, Levels, ParentLevel};
 pub(crate) use redact::path as path_without_secrets;
 
 use std::fmt;
@@ -31,7 +31,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::Clock;
-use crate::exchange::Protocol;
+use crate::listen::OpenConnections;
 use crate::respond::{Failure, Outcome};
 use handles::Handles;
 use labels::{FillReason, HoldResult, StatusClass};
@@ -45,6 +45,7 @@ pub struct Telemetry {
     clock: Clock,
     access_log: Option<AccessLog>,
     levels: OnceLock<LevelsSource>,
+    connections: OnceLock<OpenConnections>,
 }
 
 /// Where [`Levels`] come from.
@@ -65,13 +66,19 @@ impl Telemetry {
             clock,
             access_log,
             levels: OnceLock::new(),
+            connections: OnceLock::new(),
         }
     }
 
-    /// Names where levels (store, connections, held requests) are read when metrics are rendered.
-    /// The first source stays.
+    /// Names where levels (store, held requests, parents) are read when metrics are rendered. The
+    /// first source stays.
     pub fn observe(&self, levels: impl Fn() -> Levels + Send + Sync + 'static) {
         self.levels.get_or_init(|| Box::new(levels));
+    }
+
+    /// Names where the open connections of clients are counted, once there is a listener.
+    pub fn observe_connections(&self, connections: OpenConnections) {
+        self.connections.get_or_init(|| connections);
     }
 
     /// Counts an event, and logs it if it is a finished request.
@@ -108,11 +115,6 @@ impl Telemetry {
                 handles.fill_duration.record(duration);
                 handles.fills_running.end();
             }
-            Event::ParentFailed(parent) => {
-                handles.parent(Some(parent)).failures.add(1);
-                handles.parent(Some(parent)).up.set(0.0);
-            }
-            Event::ParentRecovered(parent) => handles.parent(Some(parent)).up.set(1.0),
             Event::ChainStarted => {
                 handles.chains_started.add(1);
                 handles.chains_running.begin();
@@ -208,7 +210,7 @@ impl Telemetry {
             renditions: levels.renditions,
             store_bytes: levels.store_bytes,
             store_responses: levels.store_responses,
-            connections: levels.connections_h1 + levels.connections_h2 + levels.connections_h3,
+            connections: self.connections(),
         }
     }
 
@@ -231,6 +233,12 @@ impl Telemetry {
             .map_or_else(Levels::default, |source| source())
     }
 
+    fn connections(&self) -> u64 {
+        self.connections
+            .get()
+            .map_or(0, |connections| connections.count() as u64)
+    }
+
     fn show_levels(&self, levels: &Levels) {
         let handles = &self.handles;
         handles.uptime.set(self.clock.uptime().as_secs_f64());
@@ -238,18 +246,11 @@ impl Telemetry {
         handles.renditions.set(float(levels.renditions));
         handles.store_bytes.set(float(levels.store_bytes));
         handles.store_responses.set(float(levels.store_responses));
-        handles
-            .connections
-            .at(Protocol::Http1)
-            .set(float(levels.connections_h1));
-        handles
-            .connections
-            .at(Protocol::Http2)
-            .set(float(levels.connections_h2));
-        handles
-            .connections
-            .at(Protocol::Http3)
-            .set(float(levels.connections_h3));
+        handles.connections.set(float(self.connections()));
+        for (level, parent) in levels.parents.iter().zip(&handles.parents) {
+            parent.up.set(if level.is_usable { 1.0 } else { 0.0 });
+            parent.failures.absolute(level.times_failed);
+        }
         if let Some(log) = &self.access_log {
             handles.log_dropped.absolute(log.dropped());
         }

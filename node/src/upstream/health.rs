@@ -40,6 +40,8 @@ struct State {
     circuit: Circuit,
     failures_in_a_row: u32,
     last_failure: Option<Instant>,
+    /// How often the parent began to be left alone; failed probes do not count again.
+    times_failed: u64,
 }
 
 /// Whether requests go to a parent.
@@ -103,6 +105,7 @@ impl Health {
                 circuit: Circuit::Closed,
                 failures_in_a_row: 0,
                 last_failure: None,
+                times_failed: 0,
             }),
         }
     }
@@ -151,6 +154,7 @@ impl Health {
             };
             let opened_for = reopened.map(|reopened| {
                 let time = self.backoff(reopened);
+                state.times_failed += u64::from(reopened == 0);
                 state.circuit = Circuit::Open {
                     until: now + time,
                     reopened,
@@ -173,6 +177,11 @@ impl Health {
     /// Returns when the parent failed last, to find the one that failed least recently.
     pub(super) fn last_failure(&self) -> Option<Instant> {
         self.state.lock().last_failure
+    }
+
+    /// Returns how often the parent began to be left alone.
+    pub(super) fn times_failed(&self) -> u64 {
+        self.state.lock().times_failed
     }
 
     /// Returns whether requests go to the parent, and its failures in a row.
@@ -261,6 +270,7 @@ mod tests {
         fail(&health, 1, now);
         assert!(health.admit(now).is_none());
         assert_eq!(health.status(), (CircuitStatus::Open, 3));
+        assert_eq!(health.times_failed(), 1);
     }
 
     #[test]

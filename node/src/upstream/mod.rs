@@ -74,6 +74,8 @@ pub struct ParentStatus {
     pub circuit: CircuitStatus,
     /// Failures since its last good answer.
     pub failures_in_a_row: u32,
+    /// How often it began to be left alone since the node was started.
+    pub times_failed: u64,
     /// The connections for held requests.
     pub parked: PoolStatus,
     /// The connections for everything else.
@@ -202,6 +204,7 @@ impl Upstream {
                 name: parent.config.name.clone(),
                 circuit,
                 failures_in_a_row,
+                times_failed: parent.health.times_failed(),
                 parked: parent.parked.status(),
                 bulk: parent.bulk.status(),
             }
