@@ -58,7 +58,10 @@ async fn answer(
     let mut answer = match plan {
         Plan::Preflight => return Ok(respond::preflight()),
         Plan::Refuse(failure) => return Err(failure),
-        Plan::Live(rendition) => live::answer(node, request, &rendition).await?,
+        Plan::Live(rendition) => {
+            record.may_be_held();
+            live::answer(node, request, &rendition).await?
+        }
         Plan::Cached => cached::answer(node, request, kind).await?,
     };
     if request.wants == Wants::HeadOnly {

@@ -34,6 +34,8 @@ pub(crate) struct Record {
     failure: Option<Failure>,
     cache_status: Option<HeaderValue>,
     held: Duration,
+    /// Whether the request waits for a live version until it is answered.
+    may_be_held: bool,
     body_bytes: u64,
     ending: Ending,
 }
@@ -56,6 +58,7 @@ impl Record {
             failure: None,
             cache_status: None,
             held: Duration::ZERO,
+            may_be_held: false,
             body_bytes: 0,
             // Until something better happens, the viewer has left.
             ending: Ending::ViewerLeft,
@@ -66,6 +69,11 @@ impl Record {
     pub(crate) fn admitted(&mut self, request: &Request, kind: Kind) {
         self.host.clone_from(&request.host);
         self.kind = kind;
+    }
+
+    /// Notes that the request waits for a live version until it is answered.
+    pub(crate) fn may_be_held(&mut self) {
+        self.may_be_held = true;
     }
 
     /// Notes why the request cannot be answered.
@@ -106,8 +114,8 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
-        // A viewer that left before its answer was held or waiting until now.
-        let held = if self.status.is_none() {
+        // A viewer that left before its answer was held until now.
+        let held = if self.status.is_none() && self.may_be_held {
             duration
         } else {
             self.held

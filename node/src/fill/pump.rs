@@ -67,8 +67,12 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
         }
         Arrived::Once(filled) => {
             let ending = ending_of(&filled);
+            let bytes = match &filled {
+                Filled::Response(stored) => stored.body.progress().received,
+                Filled::Rendition(_) | Filled::Unshared(_) | Filled::Failed(_) => 0,
+            };
             permit.refuse(filled);
-            (ending, 0)
+            (ending, bytes)
         }
     };
     let duration = started.elapsed();

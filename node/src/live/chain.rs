@@ -21,7 +21,7 @@ use crate::fill::{Ask, HOLD_MARGIN};
 use crate::node::Node;
 use crate::request::{self, Query};
 use crate::respond::Failure;
-use crate::telemetry::Event;
+use crate::telemetry::{Event, Misbehavior};
 use crate::upstream::Class;
 
 /// Starts following `rendition`. The caller has marked it as followed.
@@ -65,6 +65,10 @@ async fn follow(node: &Arc<Node>, rendition: &Arc<Rendition>) {
             Ok(version) => {
                 let playlist = Arc::clone(&version.playlist);
                 let update = publish(node, rendition, version);
+                if wanted.is_some() && update == Update::Unchanged {
+                    let early = Misbehavior::AnsweredEarly;
+                    node.telemetry.record(Event::OriginMisbehaved(early));
+                }
                 if playlist.is_ended() {
                     return;
                 }
@@ -162,7 +166,11 @@ async fn ask(
 fn parse(node: &Node, text: Bytes) -> Result<Arc<MediaPlaylist>, Failure> {
     match Playlist::parse(text, &node.playlist_limits) {
         Ok(Playlist::Media(playlist)) => Ok(Arc::new(playlist)),
-        Ok(Playlist::Multivariant(_)) | Err(_) => Err(Failure::NotAPlaylist),
+        Ok(Playlist::Multivariant(_)) | Err(_) => {
+            let malformed = Misbehavior::PlaylistMalformed;
+            node.telemetry.record(Event::OriginMisbehaved(malformed));
+            Err(Failure::NotAPlaylist)
+        }
     }
 }
 
@@ -196,7 +204,11 @@ pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Ver
                 children.fetch_hinted(node);
             }
         }
-        Update::Older => node.telemetry.record(Event::RegressionPrevented),
+        Update::Older => {
+            node.telemetry.record(Event::RegressionPrevented);
+            node.telemetry
+                .record(Event::OriginMisbehaved(Misbehavior::WentBack));
+        }
         Update::Unchanged => {}
     }
     update
