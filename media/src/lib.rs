@@ -9,6 +9,7 @@
 //! Every text is a peer's: each parser has named limits, answers what it cannot read with an error,
 //! and never panics.
 
+pub mod dash;
 pub mod hls;
 mod kind;
 mod position;

@@ -1,0 +1,18 @@
+//! DASH: what delivery needs of an MPD.
+//!
+//! Called by the node to judge how long an MPD may be kept, and which segment is about to be. What is
+//! here: the MPD's own times, its URIs, its segment templates, and the arithmetic of availability.
+//! Deliberately not here: codecs, protection, descriptors, and everything else that only players read.
+
+mod attributes;
+mod limits;
+mod mpd;
+mod parser;
+mod template;
+
+pub use limits::{Limits, MpdError};
+pub use mpd::{
+    BaseUrl, Mpd, PatchLocation, Period, PresentationType, Representation, SegmentTemplate,
+    TimelineRun, UtcTiming,
+};
+pub use template::{Addressed, Template, TemplateError};
