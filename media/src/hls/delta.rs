@@ -16,7 +16,8 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-use super::media_playlist::{KeyRow, MediaPlaylist};
+use super::media_playlist::MediaPlaylist;
+use super::rows::KeyRow;
 use super::text::Span;
 
 /// Makes the delta update of a full playlist (LL-13).

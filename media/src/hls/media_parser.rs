@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::attributes::{Attribute, Attributes, Flaw};
-use super::media_playlist::{
-    ByteRange, DateRangeRow, DefineKind, DefineRow, HintKind, HintRow, KeyRow, MapRow,
-    MediaPlaylist, PartRow, PlaylistType, ReportRow, SegmentRow, ServerControl, SkipRow,
-};
+use super::attributes::{Attributes, Flaw};
+use super::media_playlist::MediaPlaylist;
 use super::playlist::{Limits, MULTIVARIANT_TAGS, PlaylistError};
+use super::rows::{
+    DateRangeRow, DefineRow, HintRow, KeyRow, MapRow, PartRow, ReportRow, SegmentRow, SkipRow,
+};
 use super::text::{Line, Lines, Span, integer, offset, seconds};
+use super::values::{after, byte_range, define, end_of, flawed, malformed, number, read, too_many};
+use super::views::{ByteRange, HintKind, PlaylistType, ServerControl};
 use crate::position::MediaSequenceNumber;
 
 /// Reads `source`, which is `text`.
@@ -469,99 +471,6 @@ impl<'a> Parser<'a> {
         self.list.facts.target_duration = self.target_duration.ok_or(missing)?;
         Ok(self.list)
     }
-}
-
-/// Reads the variable of an `EXT-X-DEFINE`; `None` if it is of a kind of the future.
-pub(super) fn define<'a>(
-    value: &'a str,
-    limits: &Limits,
-    line: &Line<'_>,
-) -> Result<Option<(&'a str, DefineKind)>, PlaylistError> {
-    for attribute in Attributes::new(value, limits.attributes_max) {
-        let Attribute { name, value } =
-            attribute.map_err(|flaw| flawed(flaw, "EXT-X-DEFINE", limits, line))?;
-        let kind = match name {
-            "NAME" => DefineKind::Value,
-            "IMPORT" => DefineKind::Import,
-            "QUERYPARAM" => DefineKind::QueryParameter,
-            _ => continue,
-        };
-        return Ok(Some((value, kind)));
-    }
-    Ok(None)
-}
-
-pub(super) fn malformed(tag: &'static str, line: &Line<'_>) -> PlaylistError {
-    PlaylistError::Malformed {
-        tag,
-        line: line.number,
-    }
-}
-
-pub(super) fn too_many(what: &'static str, limit: usize, line: &Line<'_>) -> PlaylistError {
-    PlaylistError::TooMany {
-        what,
-        limit,
-        line: line.number,
-    }
-}
-
-pub(super) fn flawed(
-    flaw: Flaw,
-    tag: &'static str,
-    limits: &Limits,
-    line: &Line<'_>,
-) -> PlaylistError {
-    match flaw {
-        Flaw::Malformed => malformed(tag, line),
-        Flaw::TooMany => too_many("attributes", limits.attributes_max, line),
-    }
-}
-
-pub(super) fn read<T>(
-    value: Option<T>,
-    tag: &'static str,
-    line: &Line<'_>,
-) -> Result<T, PlaylistError> {
-    value.ok_or_else(|| malformed(tag, line))
-}
-
-/// Reads a number that is counted on from: half the range is left for that.
-fn number(value: &str, tag: &'static str, line: &Line<'_>) -> Result<u64, PlaylistError> {
-    read(
-        integer(value.trim_ascii()).filter(|&number| number <= u64::MAX / 2),
-        tag,
-        line,
-    )
-}
-
-/// Reads `length[@start]`, whose end must be a number too.
-fn byte_range(value: &str) -> Option<ByteRange> {
-    let (length, start) = match value.trim_ascii().split_once('@') {
-        Some((length, start)) => (length, Some(integer(start)?)),
-        None => (value.trim_ascii(), None),
-    };
-    let range = ByteRange {
-        start,
-        length: integer(length)?,
-    };
-    range.start.unwrap_or(0).checked_add(range.length)?;
-    Some(range)
-}
-
-/// Places a range without a start after its predecessor in the same resource.
-fn after(range: ByteRange, uri: &str, before: Option<(&str, u64)>) -> ByteRange {
-    let follows = before
-        .filter(|(resource, _)| *resource == uri)
-        .map(|(_, end)| end);
-    ByteRange {
-        start: range.start.or(follows),
-        ..range
-    }
-}
-
-fn end_of(range: ByteRange) -> Option<u64> {
-    range.start?.checked_add(range.length)
 }
 
 #[cfg(test)]

@@ -18,18 +18,22 @@ mod media_playlist;
 mod multivariant;
 mod playlist;
 mod rendition;
+mod rows;
 mod text;
 #[cfg(test)]
 mod timeline;
+mod values;
+mod views;
 
 pub use crate::position::{MediaSequenceNumber, Position};
 pub use answer::{Answer, Refusal, advance_part_limit, answer};
 pub use delta::{MergeError, delta_update, merge_delta};
 pub use directives::{DeliveryDirectives, DirectiveError, Skip};
-pub use media_playlist::{
-    ByteRange, DateRange, Define, HintKind, Key, Map, MediaPlaylist, Part, PlaylistType,
-    PreloadHint, RenditionReport, Segment, ServerControl, Skipped,
-};
+pub use media_playlist::MediaPlaylist;
 pub use multivariant::{ChildKind, ChildPlaylist, ContentSteering, MultivariantPlaylist};
 pub use playlist::{Limits, Playlist, PlaylistError};
 pub use rendition::{HintChange, HintedResource, Rendition, Update};
+pub use views::{
+    ByteRange, DateRange, Define, HintKind, Key, Map, Part, PlaylistType, PreloadHint,
+    RenditionReport, Segment, ServerControl, Skipped,
+};

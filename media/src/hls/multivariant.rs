@@ -6,10 +6,11 @@
 use bytes::Bytes;
 
 use super::attributes::Attributes;
-use super::media_parser::{define, flawed, malformed, read, too_many};
-use super::media_playlist::{Define, DefineKind, DefineRow, Key, KeyRow};
 use super::playlist::{Limits, MEDIA_TAGS, PlaylistError};
+use super::rows::{DefineKind, DefineRow, KeyRow};
 use super::text::{Line, Lines, Span, integer};
+use super::values::{define, flawed, malformed, read, too_many};
+use super::views::{Define, Key};
 
 /// A multivariant playlist, as text and as tables over it.
 #[derive(Clone, Debug, Default)]

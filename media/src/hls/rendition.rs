@@ -14,7 +14,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::media_playlist::{HintKind, MediaPlaylist, PreloadHint};
+use super::media_playlist::MediaPlaylist;
+use super::views::{HintKind, PreloadHint};
 use crate::position::{MediaSequenceNumber, Position};
 use crate::time::parse_date_time;
 
