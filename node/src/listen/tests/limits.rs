@@ -175,6 +175,22 @@ async fn one_connection_too_many_is_closed_and_the_others_stay() {
 }
 
 #[tokio::test]
+async fn under_load_a_quic_client_proves_its_address_and_is_served() {
+    let limits = ListenLimits {
+        connections_per_worker_max: 4,
+        ..ListenLimits::default()
+    };
+    let server = Server::with(Scripted::sized(), 1, limits);
+    let mut clients = Vec::new();
+    // From the fourth on, fewer than half of the connections are left.
+    for _ in 0..4 {
+        let mut client = server.connect(Way::H3).await;
+        assert_eq!(client.get("/2").await.collect().await.unwrap().len(), 2);
+        clients.push(client);
+    }
+}
+
+#[tokio::test]
 async fn pl_13_128_streams_of_one_connection_are_answered_together() {
     let barrier = Arc::new(tokio::sync::Barrier::new(128));
     let server = Server::with(
