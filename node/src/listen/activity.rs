@@ -1,7 +1,7 @@
 //! When a connection last did something, and what is under way on it.
 //!
-//! What is here: the clockwork behind two limits, the time to bring a request head and the time
-//! without a request, for HTTP/1.1 and HTTP/2 alike; hyper's own timer cannot tell them apart. Who
+//! What is here: the clockwork behind three limits, the time to bring a request head, the time
+//! without a request, and the time without taking anything of a response, for HTTP/1.1 and HTTP/2 alike; hyper's own timer cannot tell them apart. Who
 //! calls it: `tcp`. Deliberately not here: HTTP/3, whose driver sees its requests itself.
 
 use std::io;
@@ -26,6 +26,10 @@ pub(super) struct Activity {
 #[derive(Debug)]
 struct State {
     in_flight: usize,
+    /// Of those in flight, how many wait for us: for an answer, or for more of its body.
+    waiting_for_us: usize,
+    /// Since when no client has taken more of any body.
+    taken_since: Instant,
     /// Since when no request is in flight.
     idle_since: Instant,
     /// Since when a request head is awaited or has begun to come in; not while one is in flight.
@@ -41,6 +45,8 @@ pub(super) enum Overdue {
     Head,
     /// There was no request for too long.
     Idle,
+    /// Responses are there and the client takes none of them for too long.
+    Stalled,
 }
 
 impl Activity {
@@ -49,6 +55,8 @@ impl Activity {
         let now = Instant::now();
         let state = State {
             in_flight: 0,
+            waiting_for_us: 0,
+            taken_since: now,
             idle_since: now,
             head_since: Some(now),
             heads_only,
@@ -62,8 +70,12 @@ impl Activity {
     pub(super) fn request(&self) -> InFlight {
         let mut state = self.state.lock();
         state.in_flight += 1;
+        state.waiting_for_us += 1;
         state.head_since = None;
-        InFlight(self.clone())
+        InFlight {
+            activity: self.clone(),
+            waits_for_us: true,
+        }
     }
 
     fn bytes_read(&self) {
@@ -76,8 +88,11 @@ impl Activity {
     /// Returns when the connection becomes overdue if nothing happens, and for what.
     pub(super) fn deadline(&self, limits: &ListenLimits) -> (Instant, Overdue) {
         let state = self.state.lock();
-        if state.in_flight > 0 {
+        if state.waiting_for_us > 0 {
             return (Instant::now() + limits.idle_timeout, Overdue::Idle);
+        }
+        if state.in_flight > 0 {
+            return (state.taken_since + limits.idle_timeout, Overdue::Stalled);
         }
         match state.head_since {
             Some(since) => (since + limits.head_timeout, Overdue::Head),
@@ -88,13 +103,37 @@ impl Activity {
 
 /// One request under way, to the end of its response body.
 #[derive(Debug)]
-pub(super) struct InFlight(Activity);
+pub(super) struct InFlight {
+    activity: Activity,
+    waits_for_us: bool,
+}
+
+impl InFlight {
+    /// Notes whose turn it is: ours to bring more of the body, or the client's to take what is there.
+    fn set_waits_for_us(&mut self, waits_for_us: bool) {
+        let mut state = self.activity.state.lock();
+        if !waits_for_us {
+            state.taken_since = Instant::now();
+        }
+        if self.waits_for_us != waits_for_us {
+            self.waits_for_us = waits_for_us;
+            if waits_for_us {
+                state.waiting_for_us += 1;
+            } else {
+                state.waiting_for_us -= 1;
+            }
+        }
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
+        let mut state = self.activity.state.lock();
         debug_assert!(state.in_flight > 0, "every request is counted once");
         state.in_flight -= 1;
+        if self.waits_for_us {
+            state.waiting_for_us -= 1;
+        }
         if state.in_flight == 0 {
             state.idle_since = Instant::now();
         }
@@ -105,7 +144,7 @@ impl Drop for InFlight {
 #[derive(Debug)]
 pub(super) struct CountedBody {
     pub(super) body: Body,
-    pub(super) _in_flight: InFlight,
+    pub(super) in_flight: InFlight,
 }
 
 impl http_body::Body for CountedBody {
@@ -116,7 +155,11 @@ impl http_body::Body for CountedBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        // It is asked for more only when the client has room for it.
+        this.in_flight.set_waits_for_us(polled.is_pending());
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -210,7 +253,16 @@ mod tests {
             "a held request is not idle"
         );
 
+        let mut sent = activity.request();
+        sent.set_waits_for_us(false);
+        assert!(
+            activity.deadline(&limits).0 > Instant::now(),
+            "another is still held"
+        );
         drop(request);
+        let stalled = Instant::now() + limits.idle_timeout;
+        assert_eq!(activity.deadline(&limits), (stalled, Overdue::Stalled));
+        drop(sent);
         let idle = Instant::now() + limits.idle_timeout;
         assert_eq!(activity.deadline(&limits), (idle, Overdue::Idle));
     }

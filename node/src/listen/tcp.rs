@@ -195,10 +195,7 @@ async fn answer<S: Exchange>(
     // that it cannot be taken for the next request.
     let (head, _) = request.into_parts();
     let response = answerer.answer(&peer, Request::from_parts(head, ())).await;
-    Ok(response.map(|body| CountedBody {
-        body,
-        _in_flight: in_flight,
-    }))
+    Ok(response.map(|body| CountedBody { body, in_flight }))
 }
 
 fn http1(limits: &ListenLimits) -> http1::Builder {

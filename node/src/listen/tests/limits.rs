@@ -85,6 +85,24 @@ async fn a_held_request_is_not_idle() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn b_87_a_client_that_takes_nothing_of_its_response_is_cut() {
+    let limits = ListenLimits::default();
+    for way in [Way::H1Clear, Way::H2Clear] {
+        let (near, mut serving) = simulated(Scripted::sized());
+        let mut client = match way {
+            Way::H1Clear => h1(near).await,
+            _ => h2(near).await,
+        };
+        let begun = Instant::now();
+        // More than windows and buffers between hold; the client answers pings and reads no body.
+        let mut answer = client.get("/20000000").await;
+        serving.join_next().await.unwrap().unwrap();
+        assert!(begun.elapsed() <= 2 * limits.idle_timeout, "{way:?}");
+        assert!(answer.collect().await.is_err(), "{way:?} looks whole");
+    }
+}
+
 #[tokio::test]
 async fn b_43_a_request_body_is_never_taken_for_the_next_request() {
     let (mut near, _serving) = simulated(Scripted::sized());
