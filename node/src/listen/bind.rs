@@ -311,6 +311,7 @@ fn tcp_listener(address: SocketAddr, limits: &ListenLimits) -> io::Result<TcpLis
     socket.set_tcp_keepalive(&keepalive.with_interval(KEEPALIVE_TIME))?;
     // A reader whose window stays shut that long has left.
     socket.set_tcp_user_timeout(Some(limits.idle_timeout))?;
+    socket.set_tcp_notsent_lowat(TCP_UNSENT_BYTES_MAX)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
@@ -345,6 +346,9 @@ fn classify(address: SocketAddr, transport: Transport, source: io::Error) -> Bin
 const PORT_ATTEMPTS_MAX: u32 = 16;
 /// Connections that wait in the system for a worker's accept; `net.core.somaxconn` may lower it.
 const BACKLOG: i32 = 4096;
+/// Bytes in the kernel that a TCP connection has not yet sent. More would not be sent sooner: a
+/// playlist would wait behind them, and a slow client would look like one that takes nothing.
+const TCP_UNSENT_BYTES_MAX: u32 = 256 * 1024;
 /// Silence after which a TCP connection is probed, and the pause between probes.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(5);
 /// Kernel buffer of a UDP socket, each way: some milliseconds of datagrams for thousands of viewers.
