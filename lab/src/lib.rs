@@ -1,1 +1,2 @@
 //! What puts load and faults on a CDN: a live origin of real CMAF media and a viewer swarm.
+pub mod swarm;
