@@ -277,3 +277,61 @@ fn pl_01_an_abort_over_http_2_resets_the_stream() {
 fn pl_01_an_abort_over_http_3_stops_the_stream() {
     a_dropped_fetch_cancels_on_the_wire_over(Protocol::Http3);
 }
+
+#[test]
+fn plain_load_gets_as_many_answers_as_it_was_told_over_every_protocol() {
+    for (protocol, streams) in [
+        (Protocol::Http1, 1),
+        (Protocol::Http2, 4),
+        (Protocol::Http3, 4),
+    ] {
+        let stage = Stage::start(Script::plain(6));
+        let swarm = config(&stage, protocol, "/v0/init.mp4");
+        let other = swarm.url.replace("init.mp4", "s0.0.m4s");
+        let report = load(
+            &LoadConfig {
+                urls: vec![swarm.url, other],
+                protocol,
+                connections: 3,
+                streams_per_connection: streams,
+                until: Until::Requests(100),
+                timeout: Duration::from_secs(60),
+                connect_to: swarm.connect_to,
+                trust: swarm.trust,
+                threads: 2,
+            },
+            &CancellationToken::new(),
+            |_| {},
+        )
+        .unwrap();
+        assert_eq!((report.answered, report.errors), (100, 0), "{report}");
+        assert_eq!(
+            stage.count("/v0/init.mp4") + stage.count("/v0/s0.0.m4s"),
+            100
+        );
+        assert!(stage.count("/v0/init.mp4") >= 40, "the urls take turns");
+    }
+}
+
+#[test]
+fn plain_load_counts_what_is_not_200() {
+    let stage = Stage::start(Script::plain(6));
+    let swarm = config(&stage, Protocol::Http2, "/v0/nothing");
+    let report = load(
+        &LoadConfig {
+            urls: vec![swarm.url],
+            protocol: Protocol::Http2,
+            connections: 1,
+            streams_per_connection: 2,
+            until: Until::Requests(10),
+            timeout: Duration::from_secs(60),
+            connect_to: swarm.connect_to,
+            trust: swarm.trust,
+            threads: 1,
+        },
+        &CancellationToken::new(),
+        |_| {},
+    )
+    .unwrap();
+    assert_eq!((report.answered, report.errors), (0, 10));
+}

@@ -10,7 +10,7 @@
 //!     └ client    one GET over the chosen protocol                network, tls
 //! ```
 //!
-//! The command line calls [`run()`]. Nothing here decodes media or judges caching.
+//! Beside it, [`load()`] is plain closed-loop load. The command line calls both. Nothing here decodes media or judges caching.
 
 mod buffer;
 mod chance;
@@ -21,6 +21,7 @@ mod content;
 mod counts;
 mod fleet;
 mod listed;
+mod load;
 mod location;
 mod measure;
 mod player;
@@ -38,6 +39,7 @@ pub use client::{Protocol, TrustError};
 pub use config::{BufferModel, StartRendition, SwarmConfig, Timeouts, Trust, Wants};
 pub use counts::{KindCounts, OriginCounts};
 pub use fleet::ThreadError;
+pub use load::{LoadConfig, LoadProgress, LoadReport, Until, load};
 pub use location::{Location, LocationError};
 pub use report::{
     AddedLatency, Errors, MediaFigures, Named, Playback, Playlists, Quantiles, Report, Requests,

@@ -99,6 +99,7 @@ impl Open {
             error,
             is_before_head: false,
         })?;
+        let sent_at = Instant::now();
         let sending = self.sender.send_request(request.map(|()| NoBody::new()));
         sent();
         let response = driven(&mut self.line, sending)
@@ -119,6 +120,7 @@ impl Open {
         Ok(Got {
             head: Head::read(parts.status, &parts.headers),
             received,
+            sent_at,
             last_byte_at: Instant::now(),
         })
     }

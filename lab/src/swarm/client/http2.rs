@@ -38,6 +38,7 @@ impl Line {
     ) -> Result<Got, FetchError> {
         let mut sender = self.sender(network).await?;
         let request = get.request(true)?;
+        let sent_at = Instant::now();
         let (answer, _) = sender
             .send_request(request, true)
             .map_err(|e| judge(&e, 0))?;
@@ -58,6 +59,7 @@ impl Line {
         Ok(Got {
             head,
             received,
+            sent_at,
             last_byte_at: Instant::now(),
         })
     }

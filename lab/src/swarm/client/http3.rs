@@ -41,6 +41,7 @@ impl Line {
     ) -> Result<Got, FetchError> {
         let mut open = self.opened(network).await?;
         let request = get.request(true)?;
+        let sent_at = Instant::now();
         let mut stream = open.sender.send_request(request).await.map_err(judge)?;
         sent();
         drop(open);
@@ -58,6 +59,7 @@ impl Line {
         Ok(Got {
             head: Head::read(response.status(), response.headers()),
             received,
+            sent_at,
             last_byte_at: Instant::now(),
         })
     }

@@ -69,6 +69,8 @@ pub(crate) struct RequestRange {
 pub(crate) struct Got {
     pub(crate) head: Head,
     pub(crate) received: Received,
+    /// When the request was handed to its connection, which was open by then.
+    pub(crate) sent_at: Instant,
     pub(crate) last_byte_at: Instant,
 }
 
