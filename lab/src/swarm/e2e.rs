@@ -335,3 +335,34 @@ fn plain_load_counts_what_is_not_200() {
     .unwrap();
     assert_eq!((report.answered, report.errors), (0, 10));
 }
+
+#[test]
+fn held_requests_follow_the_playlist_until_it_ends() {
+    for (protocol, connections) in [
+        (Protocol::Http1, 4),
+        (Protocol::Http2, 2),
+        (Protocol::Http3, 1),
+    ] {
+        let stage = Stage::start(Script::plain(8));
+        let swarm = config(&stage, protocol, "/v0/p.m3u8");
+        let report = hold(
+            &HoldConfig {
+                url: swarm.url,
+                protocol,
+                requests: 4,
+                connections,
+                asks: HoldAsks::NextPart,
+                duration: Duration::from_secs(60),
+                connect_to: swarm.connect_to,
+                trust: swarm.trust,
+                threads: 1,
+            },
+            &CancellationToken::new(),
+            |_| {},
+        )
+        .unwrap();
+        assert_eq!(report.end.errors, 0, "{report}");
+        assert!(report.in_place_max >= 1);
+        assert!(report.end.answers > 4, "{report}");
+    }
+}

@@ -10,7 +10,8 @@
 //!     └ client    one GET over the chosen protocol                network, tls
 //! ```
 //!
-//! Beside it, [`load()`] is plain closed-loop load. The command line calls both. Nothing here decodes media or judges caching.
+//! Beside it, [`load()`] is plain closed-loop load and [`hold()`] keeps blocking requests in place.
+//! The command line calls these three. Nothing here decodes media or judges caching.
 
 mod buffer;
 mod chance;
@@ -20,6 +21,7 @@ mod config;
 mod content;
 mod counts;
 mod fleet;
+mod hold;
 mod listed;
 mod load;
 mod location;
@@ -39,6 +41,7 @@ pub use client::{Protocol, TrustError};
 pub use config::{BufferModel, StartRendition, SwarmConfig, Timeouts, Trust, Wants};
 pub use counts::{KindCounts, OriginCounts};
 pub use fleet::ThreadError;
+pub use hold::{HoldAsks, HoldConfig, HoldProgress, HoldReport, hold};
 pub use load::{LoadConfig, LoadProgress, LoadReport, Until, load};
 pub use location::{Location, LocationError};
 pub use report::{
