@@ -366,3 +366,63 @@ fn held_requests_follow_the_playlist_until_it_ends() {
         assert!(report.end.answers > 4, "{report}");
     }
 }
+
+#[test]
+fn viewers_that_give_requests_up_and_switch_still_see_the_end() {
+    let stage = Stage::start(Script::plain(9));
+    let mut config = config(&stage, Protocol::Http2, "/index.m3u8");
+    config.viewers = 4;
+    config.abort_probability = 0.5;
+    config.abr_switch_every = Some(Duration::from_millis(100));
+    let report = play(&config);
+    assert_eq!(
+        (report.errors.total, report.viewers.finished),
+        (0, 4),
+        "{report}"
+    );
+    assert_eq!(report.playlists.regressions, 0, "{report}");
+}
+
+#[test]
+fn a_cancelled_run_ends_and_reports() {
+    let stage = Stage::start(Script::plain(9));
+    let mut script = config(&stage, Protocol::Http2, "/never");
+    script.duration = Duration::from_secs(600);
+    let stop = CancellationToken::new();
+    let mut asked = stage.state.asked_never.subscribe();
+    let report = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let waiting = async { drop(asked.wait_for(|asked| *asked == 1).await.unwrap()) };
+            fleet::run_apart(waiting).unwrap();
+            stop.cancel();
+        });
+        run(&script, &stop, |_| {}).unwrap()
+    });
+    assert_eq!(
+        (report.requests.unfinished, report.errors.total),
+        (1, 0),
+        "{report}"
+    );
+}
+
+#[test]
+fn the_origins_counts_are_part_of_the_report() {
+    let mut script = Script::plain(6);
+    script.meddle = Box::new(|target, _| {
+        let counts = r#"{"objects":2,"requests":3,"requests_per_object_max":2,
+            "by_kind":{"part":{"objects":2,"requests":3,"max":2}}}"#;
+        (target == "/origin/counts.json").then(|| stage::text(counts.to_owned()))
+    });
+    let stage = Stage::start(script);
+    let mut config = config(&stage, Protocol::Http2, "/v0/p.m3u8");
+    config.counts_url = Some(format!("http://{}/origin/counts.json", stage.clear));
+    let report = play(&config);
+    let origin = report.origin.as_ref().unwrap();
+    assert_eq!((origin.requests, origin.by_kind["part"].max), (3, 2));
+    assert!(report.to_string().contains("1.50 per object"), "{report}");
+    config.counts_url = Some(format!("http://{}/nothing", stage.clear));
+    assert_eq!(
+        play(&config).origin_error.as_deref(),
+        Some("status 404 Not Found")
+    );
+}

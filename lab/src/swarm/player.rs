@@ -320,3 +320,157 @@ fn needs(list: &MediaPlaylist, model: &BufferModel) -> (Duration, Duration) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use media::MediaSequenceNumber;
+
+    use super::*;
+
+    const VARIANTS: &str = "#EXTM3U\n\
+        #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"hi\",NAME=\"a\",URI=\"hi/p.m3u8\"\n\
+        #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"lo\",NAME=\"a\",URI=\"lo/p.m3u8\"\n\
+        #EXT-X-STREAM-INF:BANDWIDTH=300000,AUDIO=\"hi\"\nv1/p.m3u8\n\
+        #EXT-X-STREAM-INF:BANDWIDTH=80000,AUDIO=\"lo\"\nv0/p.m3u8\n";
+
+    fn player(start: StartRendition, audio: bool) -> Player {
+        let habits = Habits {
+            wants: Wants::Hint,
+            delta_updates: true,
+            start,
+            audio,
+            buffer: BufferModel::default(),
+        };
+        Player::new(
+            habits,
+            Location::parse("http://cdn/live/index.m3u8").unwrap(),
+        )
+    }
+
+    fn open(player: &mut Player, text: &'static str) -> Vec<Option<Reload>> {
+        let mut chance = Chance::new(1, 1);
+        player
+            .open(
+                Bytes::from_static(text.as_bytes()),
+                None,
+                Duration::ZERO,
+                &mut chance,
+            )
+            .unwrap()
+    }
+
+    fn urls(player: &Player) -> Vec<String> {
+        let url = |slot| player.playlist_url(slot, Directives::default()).unwrap();
+        (0..player.slots())
+            .map(|slot| url(slot).to_string())
+            .collect()
+    }
+
+    /// A rendition of one-second parts-of-four whose last part is `msn.part`.
+    fn playlist(msn: u64, part: u32) -> Bytes {
+        let mut text = format!(
+            "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n\
+             #EXT-X-PART-INF:PART-TARGET=0.5\n#EXT-X-MEDIA-SEQUENCE:{}\n",
+            msn - 5
+        );
+        for whole in msn - 5..msn {
+            text += &format!("#EXTINF:2,\ns{whole}.m4s\n");
+        }
+        for index in 0..=part {
+            text +=
+                &format!("#EXT-X-PART:DURATION=0.5,URI=\"s{msn}.{index}.m4s\",INDEPENDENT=YES\n");
+        }
+        for other in ["../v0/p.m3u8", "../v1/p.m3u8"] {
+            text += &format!(
+                "#EXT-X-RENDITION-REPORT:URI=\"{other}\",LAST-MSN={msn},LAST-PART={part}\n"
+            );
+        }
+        Bytes::from(text)
+    }
+
+    fn offer(player: &mut Player, msn: u64, part: u32) -> Seen {
+        player
+            .on_playlist(
+                0,
+                playlist(msn, part),
+                Directives::default(),
+                None,
+                Duration::ZERO,
+            )
+            .unwrap()
+    }
+
+    #[test]
+    fn a_variant_is_played_with_the_audio_of_its_group() {
+        for (start, audio, expected) in [
+            (StartRendition::Lowest, true, vec!["v0", "lo"]),
+            (StartRendition::Highest, true, vec!["v1", "hi"]),
+            (StartRendition::Highest, false, vec!["v1"]),
+        ] {
+            let mut player = player(start, audio);
+            assert_eq!(open(&mut player, VARIANTS).len(), expected.len());
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|name| format!("http://cdn/live/{name}/p.m3u8"))
+                .collect();
+            assert_eq!(urls(&player), expected);
+        }
+    }
+
+    #[test]
+    fn a_multivariant_playlist_without_variants_cannot_be_played() {
+        let text = "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"a\",URI=\"a.m3u8\"\n";
+        let mut player = player(StartRendition::Mixed, true);
+        let opened = player.open(text.into(), None, Duration::ZERO, &mut Chance::new(1, 1));
+        assert!(matches!(opened, Err(OpenError::NoVariant)), "{opened:?}");
+    }
+
+    #[test]
+    fn lt_04_a_switch_asks_where_the_rendition_report_says_and_needs_no_tune_in() {
+        let mut player = player(StartRendition::Lowest, false);
+        open(&mut player, VARIANTS);
+        offer(&mut player, 20, 2);
+        let reload = player.switch(&mut Chance::new(1, 1)).unwrap();
+        let last = Position::part(MediaSequenceNumber(20), 2);
+        assert_eq!(reload.asks.position, Some(last));
+        assert_eq!(urls(&player), ["http://cdn/live/v1/p.m3u8"]);
+    }
+
+    #[test]
+    fn ll_22_a_rendition_that_is_behind_what_it_was_before_a_switch_ran_backwards() {
+        let mut player = player(StartRendition::Lowest, false);
+        open(&mut player, VARIANTS);
+        let mut chance = Chance::new(1, 1);
+        offer(&mut player, 20, 2);
+        player.switch(&mut chance).unwrap();
+        assert!(
+            !offer(&mut player, 20, 1).is_regression,
+            "another rendition"
+        );
+        player.switch(&mut chance).unwrap();
+        assert!(offer(&mut player, 20, 1).is_regression);
+        assert!(!offer(&mut player, 20, 2).is_regression);
+    }
+
+    #[test]
+    fn nothing_is_fetched_into_a_full_buffer_until_it_has_drained() {
+        let text = "#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:20,\na\n#EXTINF:20,\nb\n\
+            #EXTINF:20,\nc\n#EXT-X-ENDLIST\n";
+        let mut player = player(StartRendition::Lowest, false);
+        open(&mut player, text);
+        for _ in 0..2 {
+            let (media, _) = player.next_media(0, Duration::ZERO, 0).unwrap();
+            player.on_media(0, &media, Duration::ZERO);
+        }
+        assert!(
+            player.next_media(0, Duration::ZERO, 0).is_none(),
+            "40 s of 30 s"
+        );
+        let due = player.due_at(0, Duration::ZERO).unwrap();
+        assert!(
+            due > Duration::from_secs(10) && due < Duration::from_secs(11),
+            "{due:?}"
+        );
+        assert!(player.next_media(0, due, 0).is_some());
+    }
+}

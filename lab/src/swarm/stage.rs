@@ -230,6 +230,19 @@ async fn serve_quic(incoming: quinn::Incoming, state: Arc<State>) {
                 state.cancelled.send_modify(|cancelled| *cancelled += 1);
                 return;
             }
+            if matches!(request.uri().path(), "/short" | "/reset") {
+                let head = Response::builder().header("content-length", "100");
+                stream.send_response(head.body(()).unwrap()).await.unwrap();
+                stream
+                    .send_data(Bytes::from_static(b"hello"))
+                    .await
+                    .unwrap();
+                match request.uri().path() {
+                    "/short" => stream.finish().await.unwrap(),
+                    _ => stream.stop_stream(h3::error::Code::H3_INTERNAL_ERROR),
+                }
+                return;
+            }
             let (parts, body) = state.answer(request).await.into_parts();
             if stream
                 .send_response(Response::from_parts(parts, ()))

@@ -41,20 +41,20 @@ impl Line {
         let sent_at = Instant::now();
         let (answer, _) = sender
             .send_request(request, true)
-            .map_err(|e| judge(&e, 0))?;
+            .map_err(|e| judge(&e, None))?;
         sent();
         // Not held over the answer: a closing connection ends when its last sender is gone.
         drop(sender);
-        let response = answer.await.map_err(|e| judge(&e, 0))?;
+        let response = answer.await.map_err(|e| judge(&e, None))?;
         let head = Head::read(response.status(), response.headers());
         let mut body = response.into_body();
         let mut received = Received::new(get.keep);
         while let Some(slice) = body.data().await {
-            let slice = slice.map_err(|e| judge(&e, received.bytes))?;
+            let slice = slice.map_err(|e| judge(&e, Some(received.bytes)))?;
             received.push(&slice)?;
             body.flow_control()
                 .release_capacity(slice.len())
-                .map_err(|e| judge(&e, received.bytes))?;
+                .map_err(|e| judge(&e, Some(received.bytes)))?;
         }
         Ok(Got {
             head,
@@ -93,14 +93,17 @@ impl Line {
         });
         *open = Some(sender.clone());
         drop(open);
-        sender.ready().await.map_err(|e| judge(&e, 0))
+        sender.ready().await.map_err(|e| judge(&e, None))
     }
 }
 
-/// Translates h2's error; `received` is how much of the body had come.
-fn judge(error: &h2::Error, received: u64) -> FetchError {
+/// Translates h2's error; `received` is how much of the body had come, if it had begun.
+fn judge(error: &h2::Error, received: Option<u64>) -> FetchError {
     // RFC 9113 8.1.1: a body that does not match its content-length is a stream error of ours.
-    if error.is_reset() && error.is_library() && received > 0 {
+    if let Some(received) = received
+        && error.is_reset()
+        && error.is_library()
+    {
         return FetchError::Truncated { received };
     }
     if error.is_reset() || error.is_io() || error.is_go_away() {

@@ -20,6 +20,8 @@ mod http1;
 mod http2;
 mod http3;
 mod network;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 pub(crate) use body::{Keep, Received};
@@ -247,7 +249,7 @@ fn micros_of_millis(text: &str) -> Option<i64> {
 type NoBody = http_body_util::Empty<Bytes>;
 
 #[cfg(test)]
-mod tests {
+mod head_tests {
     use super::*;
 
     #[test]
