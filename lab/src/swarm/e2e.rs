@@ -185,6 +185,8 @@ fn a_server_that_is_not_there_is_an_error_of_the_viewers_not_of_the_run() {
     config.duration = Duration::from_millis(200);
     let report = play(&config);
     assert_eq!(errors(&report, "connect"), 1, "{report}");
+    let why = "no connection: the transport refused: Connection refused";
+    assert!(report.errors.samples.concat().contains(why), "{report}");
     assert_eq!(report.viewers.played, 0);
 }
 

@@ -1,5 +1,6 @@
 //! What a viewer does with an answer: judge it, measure it, hand it to the player.
 
+use std::error::Error;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -26,7 +27,7 @@ impl Viewer {
             }
             Err(FetchFailure::Fetch(error)) => {
                 tally.error(ErrorKind::of_fetch(&error), || {
-                    format!("{}: {error}", what.name())
+                    format!("{}: {}", what.name(), with_causes(&error))
                 });
                 return None;
             }
@@ -165,4 +166,15 @@ impl Viewer {
         }
         self.player.on_media(slot, media, now);
     }
+}
+
+/// The error with what caused it: all a person will see of it.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
