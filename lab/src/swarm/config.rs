@@ -1,6 +1,6 @@
 //! What a run of the swarm is told: where, how many, how they play.
 //!
-//! Plain values; the command line fills them, [`super::run`] checks and uses them.
+//! Plain values; the command line fills them, [`super::run()`] checks and uses them.
 
 use std::net::SocketAddr;
 use std::time::Duration;

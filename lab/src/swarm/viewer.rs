@@ -1,7 +1,7 @@
 //! One viewer on the wire: carries out what its player asks for, and measures it.
 //!
 //! A viewer is one task. Its requests are futures inside it, not tasks of their own; giving one up
-//! drops the future, which cancels the request on the wire. [`super::run`] starts viewers.
+//! drops the future, which cancels the request on the wire. [`super::run()`] starts viewers.
 
 use std::sync::Arc;
 use std::time::Duration;
