@@ -12,7 +12,7 @@ use super::playlist::{Limits, MULTIVARIANT_TAGS, PlaylistError};
 use super::rows::{
     DateRangeRow, DefineRow, HintRow, KeyRow, MapRow, PartRow, ReportRow, SegmentRow, SkipRow,
 };
-use super::text::{Line, Lines, Span, integer, offset, seconds};
+use super::text::{Line, Lines, Span, before, integer, offset, seconds};
 use super::values::{after, byte_range, define, end_of, flawed, malformed, number, read, too_many};
 use super::views::{ByteRange, HintKind, PlaylistType, ServerControl};
 use crate::position::MediaSequenceNumber;
@@ -118,7 +118,7 @@ impl<'a> Parser<'a> {
     ) -> Result<bool, PlaylistError> {
         match name {
             "#EXTINF" => {
-                let duration = value.split(',').next().unwrap_or("").trim_ascii();
+                let duration = before(value, b',').0.trim_ascii();
                 let duration = seconds(duration).ok_or_else(|| malformed("EXTINF", line))?;
                 self.pending.duration = Some(duration);
             }
