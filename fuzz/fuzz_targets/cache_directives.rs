@@ -55,7 +55,10 @@ fuzz_target!(|input: (Vec<(u8, &[u8])>, &[u8], u64)| {
         return;
     };
     assert!(!stored.headers.contains_key(AGE));
-    assert!(stored.variant.matches(&request), "it answers its own request");
+    assert!(
+        stored.variant.matches(&request),
+        "it answers its own request"
+    );
     assert_eq!(stored.is_fresh(now), stored.staleness(now).is_none());
     let _judged = cache::judge(&stored, &directives, now);
     if let Ok(renewed) = stored.revalidated(&request, &response, &arrival, &policy) {
