@@ -6,6 +6,8 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (&[u8], u64, Option<u64>, bool)| {
     let (value, received, length, is_complete) = input;
+    // No body has 2^63 bytes; `u64::MAX` is how the answer says "the end".
+    let received = received >> 1;
     let Some(ranges) = ByteRanges::parse(value) else {
         return;
     };
