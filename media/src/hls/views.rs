@@ -55,9 +55,9 @@ pub struct Segment<'a> {
     pub is_gap: bool,
     /// Whether something changes between its predecessor and it.
     pub is_discontinuity: bool,
-    /// Which of [`MediaPlaylist::parts`] are its own.
+    /// Which of [`MediaPlaylist::parts`](super::MediaPlaylist::parts) are its own.
     pub parts: Range<usize>,
-    /// Which of [`MediaPlaylist::maps`] it needs.
+    /// Which of [`MediaPlaylist::maps`](super::MediaPlaylist::maps) it needs.
     pub map: Option<usize>,
     /// Its `EXT-X-PROGRAM-DATE-TIME`, as written.
     pub program_date_time: Option<&'a str>,
