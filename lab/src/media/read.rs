@@ -108,7 +108,10 @@ fn moov(file: &[u8]) -> mp4_atom::Result<Option<Moov>> {
 }
 
 /// Returns the codec by its RFC 6381 name, and the size of the picture if there is one.
-fn codec(trak: &Trak) -> Result<(String, Option<(u32, u32)>), &'static str> {
+/// The codec's name and, of video, the resolution.
+type Described = (String, Option<(u32, u32)>);
+
+fn codec(trak: &Trak) -> Result<Described, &'static str> {
     let [entry] = trak.mdia.minf.stbl.stsd.codecs.as_slice() else {
         return Err("the track must have exactly one sample description");
     };

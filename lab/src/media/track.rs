@@ -39,6 +39,15 @@ pub struct Track {
     bandwidth: u64,
 }
 
+impl std::fmt::Debug for Track {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Track")
+            .field("name", &self.name)
+            .field("bandwidth", &self.bandwidth)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Track {
     /// Reads the bundled tracks: `v0` (the smallest picture), `v1`, `v2`, and the audio `a0`.
     ///
