@@ -7,7 +7,7 @@
 //! would drift apart. `lab/media/make.sh` makes files without.
 
 use bytes::Bytes;
-use mp4_atom::{Any, Codec, DecodeMaybe, Moov, Stbl, StszSamples, Trak};
+use mp4_atom::{Atom, Codec, DecodeAtom, DecodeMaybe, Header, Moov, Stbl, StszSamples};
 
 use super::write;
 
@@ -82,7 +82,9 @@ pub(super) fn source(track: &'static str, file: &'static [u8]) -> Result<Source,
     if timescale == 0 {
         return Err(unfit("the timescale is zero"));
     }
-    let (codec, resolution) = codec(trak).map_err(unfit)?;
+    let [codec] = trak.mdia.minf.stbl.stsd.codecs.as_slice() else {
+        return Err(unfit("the track must have exactly one sample description"));
+    };
     let samples = samples(&trak.mdia.minf.stbl, file.len()).map_err(unfit)?;
     if !samples.first().is_some_and(|sample| sample.sync) {
         return Err(unfit("the first sample must be a sync sample"));
@@ -90,54 +92,50 @@ pub(super) fn source(track: &'static str, file: &'static [u8]) -> Result<Source,
     Ok(Source {
         file,
         init: write::init_segment(&moov).map_err(boxes)?,
-        codec,
-        resolution,
+        codec: codec_name(codec).map_err(unfit)?,
+        resolution: codec
+            .visual()
+            .map(|visual| (visual.width.into(), visual.height.into())),
         timescale,
         samples,
     })
 }
 
-fn moov(file: &[u8]) -> mp4_atom::Result<Option<Moov>> {
-    let mut rest = file;
-    while let Some(any) = Any::decode_maybe(&mut rest)? {
-        if let Any::Moov(moov) = any {
-            return Ok(Some(moov));
+/// Finds the movie box, and steps over the others: the media data is most of the file.
+fn moov(mut rest: &[u8]) -> mp4_atom::Result<Option<Moov>> {
+    while let Some(header) = Header::decode_maybe(&mut rest)? {
+        if header.kind == Moov::KIND {
+            return Moov::decode_atom(&header, &mut rest).map(Some);
         }
+        // A box without a size reaches to the end of the file.
+        let size = header.size.unwrap_or(rest.len());
+        rest = rest.get(size..).ok_or(mp4_atom::Error::UnexpectedEof)?;
     }
     Ok(None)
 }
 
-/// Returns the codec by its RFC 6381 name, and the size of the picture if there is one.
-/// The codec's name and, of video, the resolution.
-type Described = (String, Option<(u32, u32)>);
-
-fn codec(trak: &Trak) -> Result<Described, &'static str> {
-    let [entry] = trak.mdia.minf.stbl.stsd.codecs.as_slice() else {
-        return Err("the track must have exactly one sample description");
-    };
-    if let Codec::Avc1(avc1) = entry {
+/// Returns the codec by its RFC 6381 name.
+fn codec_name(codec: &Codec) -> Result<String, &'static str> {
+    if let Codec::Avc1(avc1) = codec {
         // RFC 6381 3.3: profile, constraint flags and level as they stand in the parameter set.
-        let name = format!(
+        return Ok(format!(
             "avc1.{:02x}{:02x}{:02x}",
             avc1.avcc.avc_profile_indication,
             avc1.avcc.profile_compatibility,
             avc1.avcc.avc_level_indication
-        );
-        let size = (avc1.visual.width.into(), avc1.visual.height.into());
-        return Ok((name, Some(size)));
+        ));
     }
-    if let Codec::Mp4a(mp4a) = entry {
+    if let Codec::Mp4a(mp4a) = codec {
         let config = &mp4a.esds.es_desc.dec_config;
         let specific = config
             .dec_specific
             .as_ref()
             .ok_or("the audio has no decoder configuration")?;
         // RFC 6381 3.3: object type in hexadecimal, audio object type in decimal.
-        let name = format!(
+        return Ok(format!(
             "mp4a.{:x}.{}",
             config.object_type_indication, specific.profile
-        );
-        return Ok((name, None));
+        ));
     }
     Err("the codec must be H.264 or AAC")
 }
@@ -222,4 +220,60 @@ fn chunks(stbl: &Stbl) -> Result<Vec<(usize, usize)>, &'static str> {
             Ok((offset, run.samples_per_chunk as usize))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Changes the bytes of a bundled file and returns what reading says.
+    fn read_changed(change: impl FnOnce(&mut Vec<u8>)) -> Result<(), MediaError> {
+        let mut file = include_bytes!("../../media/v0.mp4").to_vec();
+        change(&mut file);
+        source("v0", file.leak()).map(drop)
+    }
+
+    fn find(file: &[u8], name: &[u8; 4]) -> usize {
+        file.windows(4).position(|window| window == name).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_repeated_is_refused_at_start() {
+        let check = |problem: &str, change: &dyn Fn(&mut Vec<u8>)| {
+            let error = read_changed(change).expect_err(problem);
+            assert_eq!(error.to_string(), format!("bundled track v0: {problem}"));
+        };
+        assert!(read_changed(|_| ()).is_ok());
+        check("the file has no moov box", &|file| {
+            let at = find(file, b"moov");
+            file[at..at + 4].copy_from_slice(b"free");
+        });
+        check("boxes are malformed", &|file| file.truncate(file.len() - 1));
+        check("an edit list cannot be repeated", &|file| {
+            // An empty edit box in front of the media box.
+            let at = find(file, b"mdia") - 4;
+            file.splice(at..at, *b"\0\0\0\x08edts");
+            for name in [b"moov", b"trak"] {
+                let size = find(file, name) - 4;
+                let old = u32::from_be_bytes(file[size..size + 4].try_into().unwrap());
+                file[size..size + 4].copy_from_slice(&(old + 8).to_be_bytes());
+            }
+        });
+        check("a sample lasts no time", &|file| {
+            let at = find(file, b"stts") + 16;
+            file[at..at + 4].fill(0);
+        });
+        check("a sample has no duration", &|file| {
+            let at = find(file, b"stts") + 12;
+            file[at + 3] -= 1;
+        });
+        check("the first sample must be a sync sample", &|file| {
+            let at = find(file, b"stss") + 12;
+            file[at + 3] = 2;
+        });
+        check("a sample lies beyond the end of the file", &|file| {
+            let at = find(file, b"stco") + 12;
+            file[at] = 0x7f;
+        });
+    }
 }
