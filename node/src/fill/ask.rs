@@ -109,7 +109,10 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// Reads a body to its end.
+/// Reads a body to its end, into memory of its own.
+///
+/// The frames of a connection are slices of its read buffer; kept as they are, a small part would keep
+/// that whole buffer alive, and the store would hold more than it counts.
 ///
 /// # Errors
 ///
@@ -119,8 +122,9 @@ pub(crate) async fn read_whole(
     bytes_max: usize,
     stall_timeout: Duration,
 ) -> Result<Bytes, Failure> {
-    let mut only: Option<Bytes> = None;
-    let mut joined = BytesMut::new();
+    let announced = http_body::Body::size_hint(&body).lower();
+    let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+    let mut bytes = BytesMut::with_capacity(announced.min(bytes_max).min(ALLOCATED_AHEAD_MAX));
     loop {
         let frame = tokio::time::timeout(stall_timeout, body.frame())
             .await
@@ -129,19 +133,12 @@ pub(crate) async fn read_whole(
         let Ok(data) = frame.map_err(|_| Failure::ParentBroken)?.into_data() else {
             continue;
         };
-        let so_far = only.as_ref().map_or(joined.len(), Bytes::len);
-        if so_far + data.len() > bytes_max {
+        if bytes.len() + data.len() > bytes_max {
             return Err(Failure::TooLarge);
         }
-        match only.take() {
-            None if joined.is_empty() => only = Some(data),
-            first => {
-                joined.extend_from_slice(first.as_deref().unwrap_or_default());
-                joined.extend_from_slice(&data);
-            }
-        }
+        bytes.extend_from_slice(&data);
     }
-    Ok(only.unwrap_or_else(|| joined.freeze()))
+    Ok(bytes.freeze())
 }
 
 /// Returns how old a response was when it arrived: by the millisecond between tiers (LT-02), by
@@ -189,3 +186,6 @@ pub(crate) fn forward_fields() -> HeaderMap {
 }
 
 const USER_AGENT: &str = concat!("Seawall/", env!("CARGO_PKG_VERSION"));
+
+/// An announced length is a promise by a peer: only so much is allocated before bytes come.
+const ALLOCATED_AHEAD_MAX: usize = 1024 * 1024;

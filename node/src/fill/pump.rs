@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cache::storable::Uncacheable;
 use cache::{BodyFailure, BodyState, GrowingBody, StoredResponse, Writer};
 use http::StatusCode;
@@ -258,7 +258,7 @@ async fn grow(
     };
     let ending = match ended {
         Ok(()) => {
-            node.store.insert(order.key, stored);
+            node.store.insert(order.key, compacted(&stored).await);
             FillEnding::Stored
         }
         Err(_) => FillEnding::Failed,
@@ -266,6 +266,24 @@ async fn grow(
     // Only now: whoever asks in between follows this fill, not a new one.
     drop(published);
     ending
+}
+
+/// Returns the response with its body in memory of its own, for the store.
+///
+/// Those who read along keep the slices of the connection's buffer; the store must not, or it would hold
+/// more than it counts.
+async fn compacted(stored: &StoredResponse) -> Arc<StoredResponse> {
+    let length = stored.body.progress().received;
+    let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
+    let mut reader = stored.body.reader(0..u64::MAX);
+    while let Some(Ok(chunk)) = reader.next().await {
+        bytes.extend_from_slice(&chunk);
+    }
+    let body = GrowingBody::full(bytes.freeze());
+    Arc::new(StoredResponse {
+        body,
+        ..stored.clone()
+    })
 }
 
 #[derive(Clone, Copy)]
