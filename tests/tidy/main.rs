@@ -58,6 +58,18 @@ fn every_relative_link_in_a_document_leads_to_a_file() {
 }
 
 #[test]
+fn every_file_and_test_that_the_architecture_names_exists() {
+    let tree = Tree::of_the_repository();
+    none(text::missing_from_the_map(&tree));
+}
+
+#[test]
+fn the_readme_and_ci_run_the_same_tests() {
+    let tree = Tree::of_the_repository();
+    none(text::ci_runs_other_tests(&tree));
+}
+
+#[test]
 fn no_lock_file_names_a_registry_host() {
     none(each(tree::is_npm_lock, text::registry_hosts));
 }

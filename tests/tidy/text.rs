@@ -78,6 +78,56 @@ fn relative_links(document: &Source) -> Vec<(usize, String)> {
     links
 }
 
+/// Finds files and tests that ARCHITECTURE.md names and that do not exist.
+pub(crate) fn missing_from_the_map(tree: &Tree) -> Vec<Finding> {
+    let Some(map) = tree.sources.iter().find(|s| s.path == "ARCHITECTURE.md") else {
+        return vec![];
+    };
+    let names_a_test = |name: &str| name.len() > 25 && name.contains('_') && is_identifier(name);
+    let exists = |name: &str| {
+        let begin = format!("fn {name}(");
+        tree.sources.iter().any(|s| s.text.contains(&begin))
+    };
+    let mut found = Vec::new();
+    for (line, code) in code_spans(map) {
+        let name = code.strip_prefix("tidy: ").unwrap_or(code);
+        if name.contains('/') && is_path(name) && !tree.root.join(name).exists() {
+            found.push(map.finding(line, format!("no such file: {name}")));
+        }
+        if names_a_test(name) && !exists(name) {
+            found.push(map.finding(line, format!("no such test: {name}")));
+        }
+    }
+    found
+}
+
+/// Finds a README and a CI that do not run the same tests.
+pub(crate) fn ci_runs_other_tests(tree: &Tree) -> Vec<Finding> {
+    const COMMAND: &str = "cargo test --workspace --locked";
+    let both = ["README.md", ".ci/run"];
+    let about = tree.sources.iter().filter(|s| both.contains(&&*s.path));
+    about
+        .filter(|source| !source.text.contains(COMMAND))
+        .map(|source| source.finding(1, format!("must name `{COMMAND}`")))
+        .collect()
+}
+
+/// Returns what stands between single backquotes, with its line.
+fn code_spans(document: &Source) -> impl Iterator<Item = (usize, &str)> {
+    let lines = document.numbered_lines();
+    lines.flat_map(|(number, line)| line.split('`').skip(1).step_by(2).map(move |c| (number, c)))
+}
+
+fn is_identifier(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Tells paths from other code with a slash in it.
+fn is_path(name: &str) -> bool {
+    name.chars()
+        .all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +161,40 @@ mod tests {
         ));
         let targets: Vec<&str> = links.iter().map(|(_, target)| target.as_str()).collect();
         assert_eq!(targets, ["b.md", "f/g.md"]);
+    }
+
+    #[test]
+    fn what_the_map_names_and_nothing_has_is_found() {
+        let map = Source {
+            path: "ARCHITECTURE.md".into(),
+            text: "`src/lost.rs` `a_test_that_nobody_ever_wrote_down`\n".into(),
+        };
+        let tree = Tree {
+            root: "no/such/folder".into(),
+            sources: vec![map],
+        };
+        let found = missing_from_the_map(&tree);
+        let messages: Vec<&str> = found.iter().map(|f| f.message.as_str()).collect();
+        assert_eq!(
+            messages,
+            [
+                "no such file: src/lost.rs",
+                "no such test: a_test_that_nobody_ever_wrote_down"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_ci_that_runs_other_tests_is_found() {
+        let ci = Source {
+            path: ".ci/run".into(),
+            text: "cargo test -p cache".into(),
+        };
+        let tree = Tree {
+            root: "no/such/folder".into(),
+            sources: vec![ci],
+        };
+        assert_eq!(ci_runs_other_tests(&tree).len(), 1);
     }
 
     #[test]
