@@ -152,7 +152,7 @@ pub(crate) struct ConfiguredArguments {
 pub(crate) struct CheckArguments {
     /// The configuration file of an edge or a shield.
     pub(crate) file: PathBuf,
-    /// What it is for. Default: a file with [[origin]] is a shield's.
+    /// What it is for. Default: a file with `[[origin]]` is a shield's.
     #[arg(long = "for", value_name = "WHAT")]
     pub(crate) purpose: Option<Purpose>,
     /// The file is for another machine: do not look for the files it names.
@@ -203,7 +203,7 @@ pub(crate) struct StreamArguments {
     /// How parts are addressed.
     #[arg(long, value_name = "HOW", default_value = "files")]
     pub(crate) parts_as: PartsAs,
-    /// Something that goes wrong: ACTION@PATTERN[xTIMES][:FROM-TO]; may be repeated.
+    /// Something that goes wrong: `ACTION@PATTERN[xTIMES][:FROM-TO]`; may be repeated.
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Vec<String>,
 }
