@@ -2,6 +2,7 @@
 
 use std::io;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,7 +20,7 @@ use crate::output::complain;
 pub(crate) fn on_signals() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()
         .context("no runtime for signals")?;
     let mut signals = {
@@ -30,6 +31,7 @@ pub(crate) fn on_signals() -> anyhow::Result<CancellationToken> {
     let watch = async move {
         signals.next().await;
         first.cancel();
+        tokio::time::timeout(ECHO, signals.ignore()).await.ok();
         signals.next().await;
         complain("left at once; running responses were cut");
         std::process::exit(LEFT_AT_ONCE);
@@ -60,7 +62,17 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
+
+    /// Takes every signal and does nothing about it.
+    async fn ignore(&mut self) {
+        loop {
+            self.next().await;
+        }
+    }
 }
+
+/// `timeout` and some supervisors signal a process and then its group: that is one wish, said twice.
+const ECHO: Duration = Duration::from_millis(300);
 
 /// As shells report a process ended by SIGINT.
 const LEFT_AT_ONCE: i32 = 130;

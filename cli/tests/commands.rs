@@ -115,6 +115,17 @@ fn one_edge_alone_drains_on_an_interrupt() {
     assert_eq!(edge.end_with("INT"), Some(0));
 }
 
+#[test]
+fn one_wish_to_end_that_is_signalled_twice_still_drains() {
+    let mut demo = Running::start(&["demo", "--json", "--viewers", "0"]);
+    demo.first_line();
+    let pid = demo.child.id();
+    let twice = format!("kill -TERM {pid}; kill -INT {pid}");
+    let status = Command::new("sh").args(["-c", &twice]).status();
+    assert!(status.unwrap().success());
+    assert_eq!(demo.child.wait().unwrap().code(), Some(0));
+}
+
 /// A child process that does not outlive its test.
 struct Running {
     child: Child,
