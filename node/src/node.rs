@@ -65,8 +65,8 @@ impl Node {
         config: &NodeConfig,
         connector: Connector,
         clock: Clock,
+        tasks: Tasks,
     ) -> Result<Arc<Self>, AssembleError> {
-        let tasks = Tasks::new();
         let access_log = config
             .access_log
             .as_ref()

@@ -1,10 +1,13 @@
 //! Ownership of every background task of a node: fills, chains, connection drivers.
 //!
-//! Design invariant 10: every task is owned, and shutdown joins them with a deadline.
+//! Design invariant 10: every task is owned, and shutdown joins them with a deadline. In a running node
+//! they have a thread of their own, their *home*: a burst of answers to viewers on a worker does not
+//! delay the next part on its way in (`docs/decisions/0004-a-thread-for-fills.md`).
 
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 
@@ -13,6 +16,8 @@ use tokio_util::task::TaskTracker;
 pub struct Tasks {
     tracker: TaskTracker,
     ending: CancellationToken,
+    /// Where tasks run; the caller's runtime when there is none.
+    home: Option<Handle>,
 }
 
 impl Tasks {
@@ -21,14 +26,25 @@ impl Tasks {
         Self::default()
     }
 
-    /// Runs `future` as a task on the calling worker's runtime.
+    /// Creates an owner whose tasks run on the runtime of `home`.
+    pub fn at_home(home: Handle) -> Self {
+        Self {
+            home: Some(home),
+            ..Self::default()
+        }
+    }
+
+    /// Runs `future` as a task at home, or on the caller's runtime if there is no home.
     ///
     /// The task should end by itself soon after [`Tasks::ending`] resolves.
     pub fn spawn<F>(&self, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tracker.spawn(future);
+        match &self.home {
+            Some(home) => self.tracker.spawn_on(future, home),
+            None => self.tracker.spawn(future),
+        };
     }
 
     /// Resolves when the tasks are asked to end.

@@ -79,7 +79,8 @@ impl Cdn {
         change(&mut config);
         let limits = config.listen.limits.clone();
         let connector = Connector::Simulated(Arc::new(Pipes(self.network.clone())));
-        let node = Node::assemble(&config, connector, self.clock).expect("the parents are usable");
+        let node = Node::assemble(&config, connector, self.clock, Tasks::new())
+            .expect("the parents are usable");
         let accepting = Arc::clone(&node);
         let accept = move |pipe: DuplexStream| {
             let node = Arc::clone(&accepting);

@@ -12,11 +12,13 @@
 //! (`counts`), what goes wrong (`fault`), and the server. Who calls it: `seawall origin`, the demonstration,
 //! scenarios. Deliberately not here: the samples (`crate::media`), and any caching.
 
+mod answers;
 mod body;
 mod counts;
 mod dash;
 mod fault;
 mod hls;
+mod live;
 mod presentation;
 mod resource;
 mod respond;

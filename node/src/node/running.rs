@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{AssembleError, Node, NodeConfig, status};
 use crate::admin::{self, AdminError};
 use crate::clock::Clock;
 use crate::listen::{Addresses, BindError, Bound, Drained, Serving};
+use crate::tasks::Tasks;
 use crate::telemetry::Telemetry;
 use crate::upstream::Connector;
 
@@ -17,6 +20,7 @@ use crate::upstream::Connector;
 #[derive(Debug)]
 pub struct Running {
     node: Arc<Node>,
+    home: Home,
     serving: Serving,
     admin: Option<admin::Serving>,
     certificate_pin: Option<String>,
@@ -36,7 +40,7 @@ pub enum StartError {
     #[error(transparent)]
     Admin(#[from] AdminError),
     /// The system gives it no thread.
-    #[error("a thread for upkeep cannot be started")]
+    #[error("a thread for fills cannot be started")]
     Thread(#[source] std::io::Error),
 }
 
@@ -51,7 +55,9 @@ impl Node {
         let certificate_pin = bound
             .certificates()
             .map(|certificates| certificates.public_key_pin());
-        let node = Self::assemble(config, Connector::Tcp, Clock::system())?;
+        let home = Home::open()?;
+        let tasks = Tasks::at_home(home.handle.clone());
+        let node = Self::assemble(config, Connector::Tcp, Clock::system(), tasks)?;
         let drain = CancellationToken::new();
         let admin = match &config.admin {
             Some(admin) => {
@@ -61,11 +67,16 @@ impl Node {
             }
             None => None,
         };
-        keep_up(Arc::clone(node.telemetry()), drain.clone())?;
+        let telemetry = Arc::clone(node.telemetry());
+        let ending = node.tasks.signal();
+        node.tasks.spawn(async move {
+            ending.run_until_cancelled(telemetry.keep_up()).await;
+        });
         let serving = bound.serve(Arc::clone(&node), drain.clone())?;
         node.telemetry().observe_connections(serving.connections());
         Ok(Running {
             node,
+            home,
             serving,
             admin,
             certificate_pin,
@@ -74,17 +85,41 @@ impl Node {
     }
 }
 
-/// Folds samples into histograms regularly, from a thread that no viewer waits for.
-fn keep_up(telemetry: Arc<Telemetry>, drain: CancellationToken) -> Result<(), StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(StartError::Thread)?;
-    let upkeep = move || runtime.block_on(drain.run_until_cancelled(telemetry.keep_up()));
-    let thread = std::thread::Builder::new().name("seawall-upkeep".to_owned());
-    // Not joined: it ends by itself as soon as the drain begins, and owns nothing.
-    thread.spawn(upkeep).map_err(StartError::Thread)?;
-    Ok(())
+/// The thread on which fills, chains and connections to parents live.
+#[derive(Debug)]
+struct Home {
+    handle: Handle,
+    /// Stops the thread when dropped, so that a node that does not start leaves nothing running.
+    stop: DropGuard,
+    thread: JoinHandle<()>,
+}
+
+impl Home {
+    fn open() -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let handle = runtime.handle().clone();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("seawall-fills".to_owned())
+            .spawn(move || runtime.block_on(stopped.cancelled()))
+            .map_err(StartError::Thread)?;
+        Ok(Self {
+            handle,
+            stop: stop.drop_guard(),
+            thread,
+        })
+    }
+
+    /// Ends the thread; what still runs on it is dropped.
+    fn close(self) {
+        drop(self.stop);
+        // It has nothing to do but see the signal; a panic there is a bug that was already printed.
+        self.thread.join().ok();
+    }
 }
 
 impl Running {
@@ -120,11 +155,15 @@ impl Running {
     pub async fn shutdown(self) -> Drained {
         self.drain.cancel();
         let drained = self.serving.join().await;
-        // Fills and chains ran on the workers' runtimes and ended with them.
-        self.node.end(Duration::ZERO).await;
+        // Only now: viewers that were still reading needed the fills.
+        self.node.end(FILLS_END_WITHIN).await;
+        self.home.close();
         if let Some(admin) = self.admin {
             admin.join().await;
         }
         drained
     }
 }
+
+/// Fills, chains and connections end at their next step.
+const FILLS_END_WITHIN: Duration = Duration::from_secs(1);
