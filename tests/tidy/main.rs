@@ -74,6 +74,11 @@ fn no_lock_file_names_a_registry_host() {
     none(each(tree::is_npm_lock, text::registry_hosts));
 }
 
+#[test]
+fn every_suite_is_built_and_run() {
+    none(each(tree::is_manifest_of_tests, text::suites_left_out));
+}
+
 /// Applies one rule to every file it is about.
 fn each(
     is_about: impl Fn(&str) -> bool,

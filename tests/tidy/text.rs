@@ -128,6 +128,28 @@ fn is_path(name: &str) -> bool {
         .all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
 }
 
+/// A suite that is not a target is not run, and nothing else says so.
+pub(crate) fn suites_left_out(manifest: &Source) -> Vec<Finding> {
+    let is_missing = |suite: &&str| {
+        !manifest
+            .text
+            .contains(&format!("path = \"{suite}/main.rs\""))
+    };
+    SUITES
+        .iter()
+        .copied()
+        .filter(is_missing)
+        .map(|suite| Finding {
+            path: manifest.path.clone(),
+            line: 1,
+            message: format!("tests/{suite} is not a [[test]] target: it would never run"),
+        })
+        .collect()
+}
+
+/// The folders of `tests/` that hold suites of `cargo test`.
+const SUITES: [&str; 3] = ["golden", "scenarios", "tidy"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,5 +225,20 @@ mod tests {
             registry_hosts(&text("  \"resolved\": \"https://r.example/a.tgz\",")).len(),
             1
         );
+    }
+
+    #[test]
+    fn a_suite_that_is_no_target_is_found() {
+        let text = "[[test]]\nname = \"golden\"\npath = \"golden/main.rs\"\n";
+        let manifest = Source {
+            path: "tests/Cargo.toml".to_owned(),
+            text: text.to_owned(),
+        };
+        let found: Vec<_> = suites_left_out(&manifest)
+            .into_iter()
+            .map(|f| f.message)
+            .collect();
+        assert_eq!(found.len(), 2);
+        assert!(found[0].starts_with("tests/scenarios is not a [[test]] target"));
     }
 }

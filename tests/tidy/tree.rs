@@ -139,6 +139,11 @@ pub(crate) fn is_text(path: &str) -> bool {
     (is_written || path == ".ci/run") && !is_npm_lock(path)
 }
 
+/// The manifest that names the suites.
+pub(crate) fn is_manifest_of_tests(path: &str) -> bool {
+    path == "tests/Cargo.toml"
+}
+
 /// npm's lock file.
 pub(crate) fn is_npm_lock(path: &str) -> bool {
     path.ends_with("package-lock.json")
