@@ -209,7 +209,9 @@ fn http1(limits: &ListenLimits) -> http1::Builder {
         .max_buf_size(limits::HTTP1_BUFFER_BYTES_MAX.max(limits.head_bytes_max))
         .half_close(false)
         .keep_alive(true)
-        .pipeline_flush(true);
+        // Gathering the flushes of pipelined responses would make hyper copy every body into one
+        // buffer per connection, and keep it.
+        .pipeline_flush(false);
     builder
 }
 
