@@ -156,7 +156,26 @@ impl Track {
     ///
     /// If the range holds more than 2^18 samples, which is over an hour of the bundled media.
     pub fn fragment(&self, from: Duration, to: Duration, sequence: u32) -> Option<Bytes> {
+        self.shifted_fragment(from, to, sequence, Duration::ZERO)
+    }
+
+    /// Returns what [`Track::fragment`] returns, but with the content that is due `shift` later.
+    ///
+    /// Times stay those of `[from, to)`. A shift by whole GOPs of the video and whole frames of the
+    /// audio keeps both decodable and together; 8 s is one.
+    ///
+    /// # Panics
+    ///
+    /// As [`Track::fragment`].
+    pub fn shifted_fragment(
+        &self,
+        from: Duration,
+        to: Duration,
+        sequence: u32,
+        shift: Duration,
+    ) -> Option<Bytes> {
         let numbers = self.numbers(from, to);
+        let shift = self.first_at_or_after(shift);
         let (decode_time, _) = self.sample(numbers.clone().next()?);
         assert!(
             numbers.end - numbers.start <= MAX_FRAGMENT_SAMPLES,
@@ -164,7 +183,7 @@ impl Track {
         );
         let entries: Vec<Entry<'_>> = numbers
             .map(|number| {
-                let (_, sample) = self.sample(number);
+                let (_, sample) = self.sample(number + shift);
                 Entry {
                     duration: sample.duration,
                     composition: sample.composition,
@@ -186,6 +205,21 @@ impl Track {
         }
         // A sample ends where the next begins, also over the end of a loop.
         self.duration_of(self.start(numbers.end) - self.start(numbers.start))
+    }
+
+    /// Returns the weight in bytes of the fragment of `[from, to)` with content `shift` later.
+    pub fn fragment_len(&self, from: Duration, to: Duration, shift: Duration) -> usize {
+        let shift = self.first_at_or_after(shift);
+        let samples = self
+            .numbers(from, to)
+            .map(|number| self.sample(number + shift).1.size as usize + SAMPLE_OVERHEAD);
+        FRAGMENT_OVERHEAD + samples.sum::<usize>()
+    }
+
+    /// Returns the decode times, in ticks, that the samples of `[from, to)` cover.
+    pub fn ticks(&self, from: Duration, to: Duration) -> Range<u64> {
+        let numbers = self.numbers(from, to);
+        self.start(numbers.start)..self.start(numbers.end)
     }
 
     /// Returns whether the first sample that decodes in `[from, to)` can be decoded on its own.

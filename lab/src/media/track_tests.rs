@@ -303,3 +303,40 @@ fn the_stated_overhead_is_what_a_fragment_adds_to_its_samples() {
     let overhead = FRAGMENT_OVERHEAD + samples.len() * SAMPLE_OVERHEAD;
     assert_eq!(fragment.len(), overhead + data);
 }
+
+#[test]
+fn a_shifted_fragment_keeps_its_time_and_carries_later_content() {
+    for name in ["v0", "a0"] {
+        let track = track(name);
+        let (from, to, shift) = (ms(31_500), ms(32_500), ms(8_000));
+        let shifted = track.shifted_fragment(from, to, 9, shift).unwrap();
+        let (shifted, plain) = (
+            Seen::parse(&shifted),
+            Seen::parse(&track.fragment(from, to, 9).unwrap()),
+        );
+        let later = Seen::parse(&track.fragment(from + shift, to + shift, 9).unwrap());
+        assert_eq!(shifted.decode_time, plain.decode_time);
+        let data =
+            |seen: &Seen| -> Vec<_> { seen.samples.iter().map(|s| s.data.clone()).collect() };
+        assert_eq!(data(&shifted), data(&later), "{name}");
+        assert_ne!(data(&shifted), data(&plain), "{name}");
+    }
+}
+
+#[test]
+fn the_weight_and_the_ticks_of_a_fragment_are_known_without_making_it() {
+    for name in ["v2", "a0"] {
+        let track = track(name);
+        for (from, to) in [(0, 500), (1_333, 1_667), (31_900, 32_200)] {
+            let (from, to) = (ms(from), ms(to));
+            for shift in [Duration::ZERO, ms(16_000)] {
+                let fragment = track.shifted_fragment(from, to, 1, shift).unwrap();
+                assert_eq!(track.fragment_len(from, to, shift), fragment.len());
+                let seen = Seen::parse(&fragment);
+                let lasts: u64 = seen.samples.iter().map(|s| u64::from(s.duration)).sum();
+                let ticks = seen.decode_time..seen.decode_time + lasts;
+                assert_eq!(track.ticks(from, to), ticks);
+            }
+        }
+    }
+}
