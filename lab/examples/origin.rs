@@ -1,8 +1,8 @@
 //! Runs the lab origin on a port until it is stopped: `cargo run -p lab --example origin -- 8080`.
 //!
-//! Further arguments are fault rules, for example `'status=503 kind=part times=3'`.
+//! Further arguments are fault rules, for example `'status=503@kind=partx3'`.
 
-use lab::origin::{OriginConfig, bind};
+use lab::origin::{Origin, OriginConfig};
 
 #[tokio::main(flavor = "current_thread")]
 #[expect(clippy::print_stdout, reason = "the example tells where to look")]
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             rule => config.faults.push(rule.parse()?),
         }
     }
-    let running = bind(config, ([127, 0, 0, 1], port).into()).await?;
+    let running = Origin::bind(config, ([127, 0, 0, 1], port).into()).await?;
     println!("http://{}/live/index.m3u8", running.addr());
     tokio::signal::ctrl_c().await?;
     running.shutdown().await;

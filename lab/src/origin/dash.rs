@@ -1,9 +1,10 @@
 //! MPDs as text: low-latency, live and on demand, of the same media (ISO/IEC 23009-1).
 //!
-//! What is here: the manifest of an endless presentation in one period, whose segments are counted by a
-//! nominal duration, so that the text says the same at all times but for its date. Who calls it: the
-//! origin, for every request of a `manifest.mpd`. Deliberately not here: the time, which comes in as a
-//! value, and segment timelines, patches and events, which this origin has none of.
+//! What is here: the manifest of an endless presentation in one period. At low latency its segments are
+//! counted by a nominal duration, so that the text stays the same; the other two list their segments,
+//! so that the live one changes with each of them. Who calls it: the origin, once for every version of
+//! a `manifest.mpd`. Deliberately not here: the time, which comes in as a value, and patches and
+//! events, which this origin has none of.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,6 +29,17 @@ pub(crate) struct DashTrack<'a> {
     pub timescale: u32,
     /// Samples per second.
     pub audio_sampling_rate: Option<u32>,
+    /// The segments, where they are listed and not counted.
+    pub segments: Option<SegmentList>,
+}
+
+/// Segments one by one: their times in units of the timescale.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentList {
+    /// Number of the first one.
+    pub first: u64,
+    /// Begin and duration of each.
+    pub times: Vec<(u64, u64)>,
 }
 
 /// What a manifest is for.
@@ -37,9 +49,11 @@ pub(crate) enum Profile {
     LowLatency,
     /// Segments are asked for once they are whole.
     Live,
+    /// What was live and is over after this time.
+    Ended(Duration),
     /// One loop, all of it there.
     OnDemand {
-        /// Duration of the media; the manifest has as many whole segments as fit.
+        /// Duration of the media.
         loop_duration: Duration,
     },
 }
@@ -125,18 +139,29 @@ impl Manifest<'_> {
         attribute(&mut root, "minBufferTime", iso_duration(self.min_buffer()));
         if let Profile::OnDemand { loop_duration } = self.profile {
             attribute(&mut root, "type", "static");
-            let whole = whole_segments(loop_duration, self.segment);
-            attribute(&mut root, "mediaPresentationDuration", iso_duration(whole));
+            let whole = iso_duration(loop_duration);
+            attribute(&mut root, "mediaPresentationDuration", whole);
             return root;
         }
         attribute(&mut root, "type", "dynamic");
         attribute(&mut root, "availabilityStartTime", &self.start);
         attribute(&mut root, "publishTime", &self.published);
-        attribute(
-            &mut root,
-            "minimumUpdatePeriod",
-            iso_duration(UPDATE_PERIOD),
-        );
+        match self.profile {
+            // ISO/IEC 23009-1 5.4: a duration and no update period say that this is the last one.
+            Profile::Ended(whole) => {
+                attribute(&mut root, "mediaPresentationDuration", iso_duration(whole));
+            }
+            Profile::Live => {
+                attribute(&mut root, "minimumUpdatePeriod", iso_duration(self.segment));
+            }
+            Profile::LowLatency | Profile::OnDemand { .. } => {
+                attribute(
+                    &mut root,
+                    "minimumUpdatePeriod",
+                    iso_duration(UPDATE_PERIOD),
+                );
+            }
+        }
         let depth = iso_duration(times(self.segment, self.window));
         attribute(&mut root, "timeShiftBufferDepth", depth);
         let delay = if self.is_low_latency() {
@@ -209,10 +234,17 @@ impl Manifest<'_> {
                 format_args!("      <ProducerReferenceTime{reference}/>\n"),
             );
         }
-        append(
-            text,
-            format_args!("      <SegmentTemplate{}/>\n", self.template()),
-        );
+        let listed = tracks.first().and_then(|track| {
+            let list = track.segments.as_ref()?;
+            Some((track.timescale, list))
+        });
+        match listed {
+            Some((timescale, list)) => segment_timeline(text, timescale, list),
+            None => append(
+                text,
+                format_args!("      <SegmentTemplate{}/>\n", self.template()),
+            ),
+        }
         for track in tracks {
             append(
                 text,
@@ -225,12 +257,8 @@ impl Manifest<'_> {
     /// Returns the attributes of the segment template, one for all renditions.
     fn template(&self) -> String {
         let mut template = String::new();
-        attribute(&mut template, "media", "$RepresentationID$/seg$Number$.m4s");
-        attribute(
-            &mut template,
-            "initialization",
-            "$RepresentationID$/init.mp4",
-        );
+        attribute(&mut template, "media", MEDIA);
+        attribute(&mut template, "initialization", INITIALIZATION);
         attribute(&mut template, "startNumber", 0);
         attribute(&mut template, "duration", self.segment.as_millis());
         attribute(&mut template, "timescale", 1000);
@@ -263,6 +291,26 @@ impl Manifest<'_> {
             self.segment
         }
     }
+}
+
+/// Appends a segment template that lists its segments.
+fn segment_timeline(text: &mut String, timescale: u32, list: &SegmentList) {
+    let mut template = String::new();
+    attribute(&mut template, "media", MEDIA);
+    attribute(&mut template, "initialization", INITIALIZATION);
+    attribute(&mut template, "startNumber", list.first);
+    attribute(&mut template, "timescale", timescale);
+    append(
+        text,
+        format_args!("      <SegmentTemplate{template}>\n        <SegmentTimeline>\n"),
+    );
+    for (begin, duration) in &list.times {
+        append(
+            text,
+            format_args!("          <S t=\"{begin}\" d=\"{duration}\"/>\n"),
+        );
+    }
+    text.push_str("        </SegmentTimeline>\n      </SegmentTemplate>\n");
 }
 
 /// Returns the attributes of a rendition.
@@ -325,17 +373,6 @@ fn round_up(at: SystemTime) -> SystemTime {
     at + Duration::from_nanos(u64::from(missing))
 }
 
-/// Returns how much of `whole` full segments cover.
-fn whole_segments(whole: Duration, segment: Duration) -> Duration {
-    let count = whole.as_nanos().checked_div(segment.as_nanos());
-    times(
-        segment,
-        count
-            .and_then(|count| u64::try_from(count).ok())
-            .unwrap_or(0),
-    )
-}
-
 fn times(duration: Duration, factor: u64) -> Duration {
     let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Duration::from_nanos(nanoseconds.saturating_mul(factor))
@@ -371,6 +408,9 @@ fn append(text: &mut String, piece: std::fmt::Arguments<'_>) {
     text.write_fmt(piece)
         .expect("writing to a string does not fail");
 }
+
+const MEDIA: &str = "$RepresentationID$/seg$Number$.m4s";
+const INITIALIZATION: &str = "$RepresentationID$/init.mp4";
 
 /// How often players read the manifest again. Counted segments need no news, but a restart is news.
 const UPDATE_PERIOD: Duration = Duration::from_secs(30);
@@ -408,6 +448,7 @@ mod tests {
             bandwidth: 1_500_000,
             timescale: 90_000,
             audio_sampling_rate: None,
+            segments: None,
         }
     }
 
@@ -421,6 +462,7 @@ mod tests {
             bandwidth: 96_000,
             timescale: 48_000,
             audio_sampling_rate: Some(48_000),
+            segments: None,
         }
     }
 
@@ -501,16 +543,50 @@ mod tests {
         let text = render(profile, PART, start());
         let mpd = parse(&text);
         assert_eq!(mpd.presentation, PresentationType::Static);
-        let whole = Some(Duration::from_secs(12));
-        assert_eq!(
-            mpd.media_presentation_duration, whole,
-            "whole segments only"
-        );
+        let whole = Some(Duration::from_millis(13_900));
+        assert_eq!(mpd.media_presentation_duration, whole);
         assert_eq!(mpd.availability_start, None);
         assert_eq!(mpd.minimum_update_period, None);
         assert!(mpd.utc_timings.is_empty());
         assert!(!mpd.has_growing_segments());
         assert_eq!(text, render(profile, PART, start() + SEGMENT));
+    }
+
+    #[test]
+    fn listed_segments_are_told_one_by_one() {
+        let tracks = [DashTrack {
+            segments: Some(SegmentList {
+                first: 7,
+                times: vec![(672_768, 96_256), (769_024, 95_232)],
+            }),
+            ..audio("a0")
+        }];
+        let at = UNIX_EPOCH + start();
+        let text = manifest(
+            Profile::Live,
+            &tracks,
+            SEGMENT,
+            PART,
+            WINDOW,
+            at,
+            at,
+            "/time",
+        );
+        let mpd = parse(&text);
+        assert_eq!(mpd.representations.len(), 1);
+        assert!(text.contains("startNumber=\"7\" timescale=\"48000\""));
+        assert!(text.contains("<S t=\"672768\" d=\"96256\"/>"));
+        assert!(text.contains("<S t=\"769024\" d=\"95232\"/>"));
+        assert_eq!(mpd.minimum_update_period, Some(SEGMENT));
+    }
+
+    #[test]
+    fn a_stream_that_is_over_says_how_long_it_was() {
+        let text = render(Profile::Ended(SEGMENT * 12), PART, start());
+        let mpd = parse(&text);
+        assert!(mpd.is_dynamic());
+        assert_eq!(mpd.media_presentation_duration, Some(SEGMENT * 12));
+        assert_eq!(mpd.minimum_update_period, None);
     }
 
     #[test]

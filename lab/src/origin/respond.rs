@@ -1,234 +1,143 @@
-//! Answers: what a request for a resource gets, at this moment or when it is time.
+//! The story of one request to the origin.
+//!
+//! admit -> what the rules of misbehavior say -> the resource -> headers. Playlists and manifests are
+//! answered in `serve_text.rs`, media in `serve_media.rs`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, header};
-use tokio::time::{Instant, sleep_until};
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
 
-use super::answers::{empty, media, of_text, playlist, set};
-use super::body::{self, OriginBody};
-use super::counts::Family;
-use super::dash::{self, DashTrack, Profile};
-use super::fault::Action;
-use super::hls;
-use super::live::{live_playlist, part, segment};
-use super::presentation::Origin;
-use super::resource::{Edition, Resource};
-use super::server::Connection;
+use super::address::{self, Flavor, Item, Resource};
+use super::body::OriginBody;
+use super::control::{Control, Ending};
+use super::headers::{Ask, plain_text, preflight, refusal, set, with_cors, without_body};
+use super::instance::Origin;
+use super::wall::iso_8601;
 
-use super::wall;
-use crate::media::Track;
-
-/// The connection is broken instead of answered.
-#[derive(Debug)]
-pub(crate) struct NoAnswer;
-
-/// What the faults a request met change about its answer.
-pub(super) struct Mood {
-    pub(super) actions: Vec<Action>,
-    /// How far behind the presentation seems.
-    pub(super) behind: Duration,
-    pub(super) suffix: String,
-}
-
-/// Answers a request.
-pub(crate) async fn to(
-    origin: &Arc<Origin>,
-    request: &http::Request<()>,
-    connection: &Connection,
-) -> Result<Response<OriginBody>, NoAnswer> {
-    if let Some(page) = origin
-        .config
-        .extra
-        .as_ref()
-        .and_then(|extra| extra(request))
-    {
-        return Ok(page.map(body::whole));
-    }
-    let path = request.uri().path();
-    let actions = origin.meet_faults(path);
-    for action in &actions {
-        match *action {
-            Action::Stall => std::future::pending().await,
-            Action::StallFor(time) => sleep_until(Instant::now() + time).await,
-            Action::Status(status) => {
-                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::IM_A_TEAPOT);
-                return Ok(empty(status));
-            }
-            Action::ResetBeforeHead => {
-                connection.reset_on_close();
-                return Err(NoAnswer);
-            }
-            _ => {}
+impl Origin {
+    /// Answers one request; `control` may be asked to end its connection.
+    pub(crate) async fn respond(
+        self: &Arc<Self>,
+        request: &Request<()>,
+        control: &Control,
+    ) -> Response<OriginBody> {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or(""));
+        if let Some(page) = self.control_page(request) {
+            return with_cors(page);
         }
-    }
-    let names = origin.track_names();
-    let mood = Mood::of(origin, actions, request.uri().query());
-    let mut response = match Resource::of(path, &names) {
-        None => empty(StatusCode::NOT_FOUND),
-        Some(resource) => resource_response(origin, request, resource, &mood).await,
-    };
-    finish(request, &mood, response.headers_mut());
-    let is_head = request.method() == Method::HEAD;
-    Ok(response.map(|sound| {
-        if is_head {
-            body::whole(Bytes::new())
-        } else {
-            body::broken(sound, &mood.actions, connection)
+        self.counters.url(address::canonical(path, query));
+        let is_head = request.method() == Method::HEAD;
+        if request.method() == Method::OPTIONS {
+            return with_cors(preflight());
         }
-    }))
-}
-
-impl Mood {
-    fn of(origin: &Origin, actions: Vec<Action>, query: Option<&str>) -> Self {
-        let mut mood = Self {
-            actions,
-            behind: Duration::ZERO,
-            suffix: String::new(),
+        if !is_head && request.method() != Method::GET {
+            return with_cors(refusal(StatusCode::METHOD_NOT_ALLOWED));
+        }
+        let Some(resource) = Resource::parse(path) else {
+            return with_cors(refusal(StatusCode::NOT_FOUND));
         };
-        for action in &mood.actions {
-            match *action {
-                Action::LatePart(late) => mood.behind += late,
-                Action::MsnRegress(by) => {
-                    mood.behind += origin.timeline.segment * u32::try_from(by).unwrap_or(u32::MAX);
-                }
-                Action::EchoQuery => {
-                    let sent = query
-                        .unwrap_or("")
-                        .split('&')
-                        .filter(|p| !p.starts_with("_HLS_"));
-                    let sent: Vec<_> = sent.filter(|p| !p.is_empty()).collect();
-                    if !sent.is_empty() {
-                        mood.suffix = format!("?{}", sent.join("&"));
+        let plan = self.live.plan(path, resource.kind());
+        let ask = Ask {
+            path,
+            query,
+            headers: request.headers(),
+            is_head,
+            plan: &plan,
+        };
+        let mut response = self.misbehave_or_answer(&resource, &ask, control).await;
+        self.counters.status(response.status().as_u16());
+        if plan.is_no_cache {
+            let value = HeaderValue::from_static("no-cache");
+            response.headers_mut().insert(header::CACHE_CONTROL, value);
+        }
+        let response = if is_head {
+            without_body(response)
+        } else {
+            let (body_plan, version) = (plan.body, request.version());
+            response.map(|body| body.spoiled(body_plan, control.clone(), version))
+        };
+        with_cors(response)
+    }
+
+    async fn misbehave_or_answer(
+        self: &Arc<Self>,
+        resource: &Resource,
+        ask: &Ask<'_>,
+        control: &Control,
+    ) -> Response<OriginBody> {
+        let plan = ask.plan;
+        if plan.is_stalled {
+            return std::future::pending().await;
+        }
+        if !plan.delay.is_zero() {
+            tokio::time::sleep(plan.delay).await;
+        }
+        if plan.resets_before_head {
+            control.end(Ending::Reset);
+            return std::future::pending().await;
+        }
+        if let Some(status) = plan.status.and_then(|s| StatusCode::from_u16(s).ok()) {
+            return refusal(status);
+        }
+        self.answer(resource, ask).await
+    }
+
+    async fn answer(self: &Arc<Self>, resource: &Resource, ask: &Ask<'_>) -> Response<OriginBody> {
+        match resource {
+            Resource::Multivariant(flavor) => self.multivariant(*flavor, ask),
+            Resource::Mpd(flavor) => self.mpd(*flavor, ask),
+            Resource::Time => plain_text(iso_8601(self.clock.wall(self.clock.now()))),
+            Resource::Rendition {
+                flavor,
+                rendition: name,
+                item,
+            } => {
+                let Some(rendition) = self.show.renditions.iter().find(|r| r.name() == name) else {
+                    return refusal(StatusCode::NOT_FOUND);
+                };
+                match *item {
+                    Item::Playlist if *flavor == Flavor::Live && self.show.low_latency => {
+                        self.low_latency_playlist(rendition, ask).await
+                    }
+                    Item::Playlist => self.plain_playlist(*flavor, rendition, ask),
+                    Item::Init | Item::Segment { .. } | Item::Part { .. } => {
+                        self.media(*flavor, rendition, *item, ask).await
                     }
                 }
-                _ => {}
             }
         }
-        mood
     }
 
-    pub(super) fn has(&self, wanted: Action) -> bool {
-        self.actions.contains(&wanted)
-    }
-}
-
-async fn resource_response(
-    origin: &Arc<Origin>,
-    request: &http::Request<()>,
-    resource: Resource,
-    mood: &Mood,
-) -> Response<OriginBody> {
-    let url = request.uri().path_and_query().map_or("/", |pq| pq.as_str());
-    let note = |family, object: String| origin.ledger.note(family, object, url);
-    match resource {
-        Resource::Multivariant(_) => {
-            note(Family::Other, request.uri().path().to_owned());
-            let text = hls::multivariant(&origin.hls_tracks(), &mood.suffix);
-            playlist(request, text, "max-age=5")
+    /// Answers what is not part of the presentation: the demo's pages and the counts.
+    fn control_page(&self, request: &Request<()>) -> Option<Response<OriginBody>> {
+        if let Some(page) = self.extra.0.as_ref().and_then(|extra| extra(request)) {
+            let response = page.map(OriginBody::full);
+            let is_head = request.method() == Method::HEAD;
+            return Some(if is_head {
+                without_body(response)
+            } else {
+                response
+            });
         }
-        Resource::Playlist(Edition::OnDemand, track) => {
-            note(Family::Other, request.uri().path().to_owned());
-            let duration = |msn| origin.segment_duration(track, msn);
-            let segments = origin.loop_segments();
-            let text = hls::on_demand(segments, origin.timeline.segment, &duration);
-            playlist(request, text, "max-age=3600")
-        }
-        Resource::Playlist(edition, track) => {
-            live_playlist(origin, request, edition, track, mood).await
-        }
-        Resource::Manifest(edition) => {
-            note(Family::Other, request.uri().path().to_owned());
-            manifest(origin, edition)
-        }
-        Resource::Init(track) => {
-            note(Family::Other, request.uri().path().to_owned());
-            let bytes = origin
-                .tracks
-                .get(track)
-                .map(Track::init_segment)
-                .unwrap_or_default();
-            media(request, bytes, None)
-        }
-        Resource::Part(track, id) => {
-            note(Family::Part, format!("{track}/{}.{}", id.msn, id.part));
-            part(origin, request, track, id, mood).await
-        }
-        Resource::Segment(edition, track, msn) => {
-            note(Family::Segment, format!("{track}/{msn}"));
-            segment(origin, request, edition, track, msn, mood).await
-        }
-        Resource::Time => {
-            let text = wall::iso_8601(origin.now());
-            of_text(text, "text/plain; charset=utf-8", "no-store")
-        }
-        Resource::Counts => {
-            let text = serde_json::to_string(&origin.counts()).unwrap_or_default();
-            of_text(text, "application/json", "no-store")
-        }
-        Resource::Reset => {
-            origin.reset_counts();
-            of_text(
-                String::from("forgotten\n"),
-                "text/plain; charset=utf-8",
-                "no-store",
-            )
-        }
-    }
-}
-
-fn manifest(origin: &Origin, edition: Edition) -> Response<OriginBody> {
-    let describe = |track: &'_ Track| DashTrack {
-        name: track.name(),
-        codec: track.codec(),
-        is_audio: track.is_audio(),
-        resolution: track.resolution(),
-        frame_rate: track.frame_rate(),
-        bandwidth: track.bandwidth(),
-        timescale: track.timescale(),
-        audio_sampling_rate: track.is_audio().then(|| track.timescale()),
-    };
-    let tracks: Vec<_> = origin.tracks.iter().map(describe).collect();
-    let profile = match edition {
-        Edition::LowLatency => Profile::LowLatency,
-        Edition::Plain => Profile::Live,
-        Edition::OnDemand => {
-            let whole = origin
-                .tracks
-                .first()
-                .map_or(Duration::ZERO, Track::loop_duration);
-            Profile::OnDemand {
-                loop_duration: whole,
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/origin/counts.json") => Some(json(&self.counts())),
+            (&Method::GET, "/origin/requests.json") => Some(json(&self.requests_each())),
+            (&Method::POST, "/origin/reset") => {
+                self.reset_counts();
+                let mut response = Response::new(OriginBody::empty());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                Some(response)
             }
+            _ => None,
         }
-    };
-    let timeline = &origin.timeline;
-    let text = dash::manifest(
-        profile,
-        &tracks,
-        timeline.segment,
-        timeline.part,
-        timeline.window,
-        origin.epoch(),
-        origin.now(),
-        "/time",
-    );
-    of_text(text, "application/dash+xml", "max-age=1")
+    }
 }
 
-fn finish(request: &http::Request<()>, mood: &Mood, fields: &mut HeaderMap) {
-    if mood.has(Action::NoCache) {
-        set(fields, header::CACHE_CONTROL, "no-cache");
-    }
-    set(fields, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
-    set(
-        fields,
-        header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        "Age, Date, Seawall-Published",
-    );
-    if request.method() == Method::OPTIONS {
-        set(fields, header::ACCESS_CONTROL_ALLOW_HEADERS, "Range");
-    }
+fn json(counts: &impl serde::Serialize) -> Response<OriginBody> {
+    let json = serde_json::to_vec(counts).expect("counts are numbers under text keys");
+    let mut response = Response::new(OriginBody::full(json.into()));
+    set(&mut response, header::CONTENT_TYPE, "application/json");
+    set(&mut response, header::CACHE_CONTROL, "no-store");
+    response
 }
