@@ -20,14 +20,14 @@ async fn a_low_latency_manifest_offers_segments_when_their_first_chunk_is_out() 
     let stage = stage();
     let mpd = stage.text("/live/manifest.mpd").await;
     assert_eq!(value(&mpd, " type"), "dynamic");
-    assert_eq!(value(&mpd, "availabilityTimeOffset"), "1.500");
+    assert_eq!(value(&mpd, "availabilityTimeOffset"), "1.5");
     assert_eq!(value(&mpd, "availabilityTimeComplete"), "false");
     assert_eq!(
         value(&mpd, "availabilityStartTime"),
         "2025-12-31T23:59:36.000Z"
     );
     assert!(mpd.contains("urn:mpeg:dash:utc:http-iso:2014\" value=\"/time\""));
-    assert!(mpd.contains("<Latency target=\"1500\""));
+    assert!(mpd.contains("target=\"2000\""));
     // Segment 12 begins at the start: it is offered at its end, 2 s, less the offset.
     let segment = stage.get("/live/v0/seg12.m4s").await;
     assert_eq!(segment.pieces[0].0, millis(2000 - 1500));
@@ -90,9 +90,9 @@ async fn a_plain_manifest_changes_with_each_segment() {
 
 #[tokio::test(start_paused = true)]
 async fn an_ended_manifest_says_how_long_it_was() {
-    let stage = stage_with_faults(["end-list during=1s.."]);
+    let stage = stage_with_faults(["endlist:1s-"]);
     tokio::time::advance(millis(1500)).await;
     let mpd = stage.text("/live/manifest.mpd").await;
-    assert_eq!(value(&mpd, "mediaPresentationDuration"), "PT25.000S");
+    assert_eq!(value(&mpd, "mediaPresentationDuration"), "PT25S");
     assert!(!mpd.contains("minimumUpdatePeriod"));
 }

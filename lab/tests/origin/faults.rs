@@ -8,7 +8,7 @@ use crate::support::{fragments, hint, millis, stage, stage_with_faults, uris};
 
 #[tokio::test(start_paused = true)]
 async fn a_stalled_request_is_never_answered() {
-    let stage = stage_with_faults(["stall path=/live/v0/seg5.m4s"]);
+    let stage = stage_with_faults(["stall@/live/v0/seg5.m4s"]);
     let day = Duration::from_secs(24 * 3600);
     let answer = tokio::time::timeout(day, stage.get("/live/v0/seg5.m4s")).await;
     assert!(answer.is_err());
@@ -18,7 +18,7 @@ async fn a_stalled_request_is_never_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_delayed_answer_comes_so_much_later_and_whole() {
-    let stage = stage_with_faults(["stall-for=1.5s kind=segment times=1"]);
+    let stage = stage_with_faults(["stall-for=1.5s@kind=segmentx1"]);
     let slow = stage.get("/live/v0/seg5.m4s").await;
     assert_eq!((slow.status.as_u16(), slow.took), (200, millis(1500)));
     assert_eq!(stage.get("/live/v0/seg5.m4s").await.took, Duration::ZERO);
@@ -26,7 +26,7 @@ async fn a_delayed_answer_comes_so_much_later_and_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dribbled_body_comes_in_steps() {
-    let stage = stage_with_faults(["dribble=1000b/100ms kind=part"]);
+    let stage = stage_with_faults(["dribble=1000/100ms@kind=part"]);
     let answer = stage.get("/live/v0/seg11.0.m4s").await;
     assert!(answer.is_whole);
     let steps = answer.body.len().div_ceil(1000);
@@ -36,7 +36,7 @@ async fn a_dribbled_body_comes_in_steps() {
 
 #[tokio::test(start_paused = true)]
 async fn a_status_is_answered_so_many_times() {
-    let stage = stage_with_faults(["status=503 path=*/seg5.m4s times=2"]);
+    let stage = stage_with_faults(["status=503@*/seg5.m4sx2"]);
     for expected in [503, 503, 200] {
         assert_eq!(stage.get("/live/v0/seg5.m4s").await.status, expected);
     }
@@ -45,7 +45,7 @@ async fn a_status_is_answered_so_many_times() {
 #[tokio::test(start_paused = true)]
 async fn a_reset_before_the_head_leaves_no_answer() {
     for is_h2 in [false, true] {
-        let stage = stage_with_faults(["reset-before-head times=1"]);
+        let stage = stage_with_faults(["resetx1"]);
         let ask = stage.ask("/live/v0/seg5.m4s");
         let ask = if is_h2 { ask.over_h2() } else { ask };
         assert!(ask.send().await.is_none());
@@ -56,7 +56,7 @@ async fn a_reset_before_the_head_leaves_no_answer() {
 #[tokio::test(start_paused = true)]
 async fn a_reset_in_the_body_comes_after_so_many_bytes() {
     for is_h2 in [false, true] {
-        let stage = stage_with_faults(["reset-at=1000 times=1"]);
+        let stage = stage_with_faults(["reset-at=1000@*x1"]);
         let ask = stage.ask("/live/v0/seg5.m4s");
         let ask = if is_h2 { ask.over_h2() } else { ask };
         let answer = ask.send().await.unwrap();
@@ -68,7 +68,7 @@ async fn a_reset_in_the_body_comes_after_so_many_bytes() {
 #[tokio::test(start_paused = true)]
 async fn a_truncated_body_is_shorter_than_its_length() {
     for is_h2 in [false, true] {
-        let stage = stage_with_faults(["truncate-at=1000 times=1"]);
+        let stage = stage_with_faults(["truncate-at=1000@*x1"]);
         let ask = stage.ask("/live/v0/seg5.m4s");
         let ask = if is_h2 { ask.over_h2() } else { ask };
         let answer = ask.send().await.unwrap();
@@ -81,7 +81,7 @@ async fn a_truncated_body_is_shorter_than_its_length() {
 #[tokio::test(start_paused = true)]
 async fn a_truncated_growing_body_lacks_its_last_chunk() {
     for is_h2 in [false, true] {
-        let stage = stage_with_faults(["truncate-at=1000 kind=segment"]);
+        let stage = stage_with_faults(["truncate-at=1000@kind=segment"]);
         let ask = stage.ask("/live/v0/seg12.m4s");
         let ask = if is_h2 { ask.over_h2() } else { ask };
         let answer = ask.send().await.unwrap();
@@ -91,7 +91,7 @@ async fn a_truncated_growing_body_lacks_its_last_chunk() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_part_holds_everybody_who_waits_for_it() {
-    let stage = stage_with_faults(["late-part=300ms path=*/seg12.1.m4s"]);
+    let stage = stage_with_faults(["late-part=300ms@*/seg12.1.m4s"]);
     let list = stage
         .get("/live/v0/playlist.m3u8?_HLS_msn=12&_HLS_part=1")
         .await;
@@ -102,7 +102,7 @@ async fn a_late_part_holds_everybody_who_waits_for_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_playlist_can_go_backwards() {
-    let stage = stage_with_faults(["msn-regress=3 kind=playlist during=1s..2s"]);
+    let stage = stage_with_faults(["msn-regress=3@kind=playlist:1s-2s"]);
     tokio::time::advance(millis(1100)).await;
     let list = stage.text("/live/v0/playlist.m3u8").await;
     assert_eq!(hint(&list), "seg9.2.m4s");
@@ -117,7 +117,7 @@ async fn a_playlist_can_go_backwards() {
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_reuses_names_for_other_content() {
-    let stage = stage_with_faults(["restart-reusing-names during=1s.."]);
+    let stage = stage_with_faults(["restart:1s-"]);
     let before = stage.get("/live/v0/seg0.0.m4s").await;
     assert_eq!(before.status, 200);
     tokio::time::advance(millis(1100)).await;
@@ -141,7 +141,7 @@ async fn a_restart_reuses_names_for_other_content() {
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_breaks_segments_that_were_growing() {
-    let stage = stage_with_faults(["restart-reusing-names during=1200ms.."]);
+    let stage = stage_with_faults(["restart:1200ms-"]);
     let answer = stage.get("/live/v0/seg12.m4s").await;
     assert_eq!((answer.is_whole, answer.took), (false, millis(1200)));
     assert_eq!(fragments(&answer.body).len(), 2);

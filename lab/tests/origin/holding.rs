@@ -90,7 +90,7 @@ async fn ll_09_a_hold_ends_after_three_target_durations() {
 
 #[tokio::test(start_paused = true)]
 async fn ll_10_the_end_releases_everybody() {
-    let stage = stage_with_faults(["end-list during=700ms.."]);
+    let stage = stage_with_faults(["endlist:700ms-"]);
     let reloads: Vec<_> = (0..100)
         .map(|_| stage.get("/live/v0/playlist.m3u8?_HLS_msn=13"))
         .collect();
@@ -164,7 +164,7 @@ async fn ll_18_what_no_playlist_hints_is_unknown() {
 
 #[tokio::test(start_paused = true)]
 async fn ll_19_a_withdrawn_hint_is_not_found_and_the_part_has_another_name() {
-    let stage = stage_with_faults(["withdraw-hint path=/live/v0/seg12.1.m4s"]);
+    let stage = stage_with_faults(["withdraw-hint@/live/v0/seg12.1.m4s"]);
     tokio::time::advance(millis(500)).await;
     assert_eq!(
         hint(&stage.text("/live/v0/playlist.m3u8").await),
@@ -224,7 +224,7 @@ async fn ll_20_an_open_range_can_begin_at_the_hint() {
         .unwrap();
     assert_eq!(answer.status, 206);
     assert_eq!(answer.pieces[0].0, millis(400));
-    
+
     let whole = stage.get("/live/v0/seg12.m4s").await.body;
     assert_eq!(answer.body, whole.slice(start..));
 }

@@ -8,7 +8,7 @@ use crate::support::{Stage, attribute, fragments, millis, stage, stage_with, tag
 fn long_stage(seconds: u64) -> Stage {
     stage_with(OriginConfig {
         history: Some(Duration::from_secs(seconds)),
-        window_segments: 40,
+        window: 40,
         ..OriginConfig::default()
     })
 }

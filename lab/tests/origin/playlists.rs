@@ -13,7 +13,7 @@ async fn the_multivariant_playlist_names_codecs_sizes_and_the_audio_group() {
     assert_eq!(attribute(media, "URI"), Some("a0/playlist.m3u8"));
     let variants = tags(&list, "#EXT-X-STREAM-INF");
     assert_eq!(variants.len(), 3);
-    assert!(variants[2].contains("CODECS=\"avc1.4D401E,mp4a.40.2\""));
+    assert!(variants[2].contains("CODECS=\"avc1.4d401e,mp4a.40.2\""));
     assert_eq!(attribute(variants[2], "RESOLUTION"), Some("640x360"));
     assert_eq!(attribute(variants[2], "FRAME-RATE"), Some("30.000"));
     assert_eq!(attribute(variants[2], "AUDIO"), Some("audio"));
@@ -112,7 +112,7 @@ async fn ll_13_a_delta_skips_what_lies_beyond_the_boundary() {
     let stage = stage_with(OriginConfig {
         segment: Duration::from_secs(4),
         part: Duration::from_secs(1),
-        window_segments: 60,
+        window: 60,
         ..OriginConfig::default()
     });
     // The boundary is 24 s. Right after a segment, six segments lie within it.
@@ -150,13 +150,13 @@ async fn ll_13_merging_a_delta_gives_the_whole_playlist() {
 #[tokio::test(start_paused = true)]
 async fn ll_11_skip_is_ignored_where_nothing_can_be_skipped() {
     let stage = stage_with(OriginConfig {
-        window_segments: 4,
+        window: 4,
         ..OriginConfig::default()
     });
     let full = stage.get("/live/v0/playlist.m3u8").await;
     let delta = stage.get("/live/v0/playlist.m3u8?_HLS_skip=YES").await;
     assert_eq!(full.body, delta.body);
-    let stage = crate::support::stage_with_faults(["end-list"]);
+    let stage = crate::support::stage_with_faults(["endlist"]);
     let full = stage.get("/live/v0/playlist.m3u8").await;
     let delta = stage.get("/live/v0/playlist.m3u8?_HLS_skip=YES").await;
     assert!(full.text().ends_with("#EXT-X-ENDLIST\n"));

@@ -203,7 +203,7 @@ async fn mounted_pages_come_first_and_are_not_counted() {
     assert_eq!(stage.get("/").await.text(), "page");
     let head = stage.ask("/").method(Method::HEAD).send().await.unwrap();
     assert_eq!((head.body.len(), head.header("content-length")), (0, "4"));
-    assert_eq!(stage.origin.requests("/"), 0);
+    assert_eq!(stage.origin.requests_for("/"), 0);
     assert_eq!(stage.get("/live/index.m3u8").await.status, 200);
 }
 

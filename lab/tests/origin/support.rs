@@ -64,12 +64,12 @@ pub(crate) fn stage() -> Stage {
 }
 
 pub(crate) fn stage_with(config: OriginConfig) -> Stage {
-    let origin = Origin::start(OriginConfig {
-        now: Some(SystemTime::UNIX_EPOCH + START),
+    let origin = Origin::new(OriginConfig {
+        start: Some(SystemTime::UNIX_EPOCH + START),
         ..config
     });
     Stage {
-        origin: origin.unwrap(),
+        origin: Arc::new(origin.unwrap()),
     }
 }
 
@@ -233,6 +233,8 @@ pub(crate) fn fragments(mut bytes: &[u8]) -> Vec<Fragment> {
             continue;
         };
         let traf = &moof.traf[0];
+        let samples = traf.trun[0].samples.iter();
+        let duration = samples.map(|s| u64::from(s.duration.unwrap())).sum();
         let sizes: Vec<u32> = traf.trun[0]
             .samples
             .iter()
@@ -241,7 +243,7 @@ pub(crate) fn fragments(mut bytes: &[u8]) -> Vec<Fragment> {
         found.push(Fragment {
             sequence: moof.mfhd.sequence_number,
             start: traf.tfdt.as_ref().unwrap().base_media_decode_time,
-            duration: sizes.len() as u64 * u64::from(traf.tfhd.default_sample_duration.unwrap()),
+            duration,
             sizes,
         });
     }
