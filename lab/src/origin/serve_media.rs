@@ -197,6 +197,8 @@ impl Origin {
                 return unsatisfiable("*");
             }
         };
+        // The answer is as old as the first part it carries.
+        let first_part = self.part_at(rendition, edge.generation, parts.clone(), first);
         let is_partial = !matches!(range, None | Some(ByteRange::Last(_)));
         let left = last.map(|last| last - first + 1);
         let growing = Growing {
@@ -224,7 +226,7 @@ impl Origin {
         set(&mut response, header::CONTENT_TYPE, MEDIA_TYPE);
         set(&mut response, header::ACCEPT_RANGES, "bytes");
         set_max_age(&mut response, 6 * self.show.target_seconds());
-        self.set_published(&mut response, parts.end - 1);
+        self.set_published(&mut response, first_part);
         response
     }
 
@@ -249,6 +251,19 @@ impl Origin {
         }
         self.counters
             .object(ObjectKind::Segment, ask.path.to_owned());
+    }
+
+    /// Returns which of `parts` holds byte `at` of the segment they make.
+    fn part_at(&self, rendition: &Rendition, generation: u32, parts: Range<u64>, at: u64) -> u64 {
+        let mut end = 0;
+        let last = parts.end - 1;
+        parts
+            .into_iter()
+            .find(|number| {
+                end += self.show.part_len(rendition, generation, *number);
+                at < end
+            })
+            .unwrap_or(last)
     }
 
     fn lengths(&self, rendition: &Rendition, generation: u32, parts: Range<u64>) -> u64 {

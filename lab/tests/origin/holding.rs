@@ -223,6 +223,8 @@ async fn ll_20_an_open_range_can_begin_at_the_hint() {
         .await
         .unwrap();
     assert_eq!(answer.status, 206);
+    let published = format!("{}.000", crate::support::START.as_millis() + 1000);
+    assert_eq!(answer.header("seawall-published"), published);
     assert_eq!(answer.pieces[0].0, millis(400));
 
     let whole = stage.get("/live/v0/seg12.m4s").await.body;
@@ -315,6 +317,9 @@ async fn what_was_published_says_when() {
         .get("/live/v0/playlist.m3u8?_HLS_msn=12&_HLS_part=2")
         .await;
     assert_eq!(list.header("seawall-published"), at(1500));
+    // While it grows, a segment is as old as the first part it carries.
+    let growing = stage.get("/live/v0/seg12.m4s").await;
+    assert_eq!(growing.header("seawall-published"), at(500));
     let segment = stage.get("/live/v0/seg12.m4s").await;
     assert_eq!(segment.header("seawall-published"), at(2000));
     let plain = stage.get("/plain/v0/playlist.m3u8").await;
