@@ -20,6 +20,7 @@ mod record;
 pub mod request;
 pub mod respond;
 pub mod route;
+pub mod rules;
 pub mod tasks;
 pub mod telemetry;
 pub mod upstream;

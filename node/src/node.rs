@@ -23,7 +23,7 @@ use crate::fill::{self, Fills};
 use crate::live::Hub;
 use crate::request::Admission;
 use crate::respond::Members;
-use crate::route::Policies;
+use crate::rules::Rules;
 use crate::tasks::Tasks;
 use crate::telemetry::{AccessLog, AccessLogError, Levels, ParentLevel, Telemetry};
 use crate::upstream::{CircuitStatus, Connector, ParentStatus, Upstream, UpstreamSetupError};
@@ -39,10 +39,9 @@ pub struct Node {
     pub(crate) playlist_limits: media::hls::Limits,
     /// The fields of every request to a parent; what `Vary` selects by.
     pub(crate) forward_fields: HeaderMap,
-    pub(crate) policies: Policies,
+    pub(crate) rules: Rules,
     pub(crate) members: Members,
     pub(crate) allows_cross_origin: bool,
-    pub(crate) query_dropped: Vec<String>,
     pub(crate) store: Store,
     pub(crate) fills: Fills,
     /// Keys whose last response could not be shared: asked for one by one for a while, so that a queue
@@ -90,10 +89,9 @@ impl Node {
                 ..media::hls::Limits::default()
             },
             forward_fields: fill::forward_fields(),
-            policies: Policies::default(),
+            rules: Rules::dropping(config.query_dropped.clone()),
             members: Members::new(&config.name),
             allows_cross_origin: config.cors,
-            query_dropped: config.query_dropped.clone(),
             store: Store::new(config.store_bytes),
             fills: Fills::new(),
             uncacheable: Cache::builder()
@@ -127,7 +125,7 @@ impl Node {
     pub(crate) fn admission(&self) -> Admission<'_> {
         Admission {
             node_name: &self.name,
-            query_dropped: &self.query_dropped,
+            rules: &self.rules,
             target_bytes_max: self.limits.target_bytes_max,
         }
     }

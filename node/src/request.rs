@@ -4,6 +4,7 @@
 //! One normalization serves both the cache key and the request to the parent, so that the two cannot
 //! disagree. Deliberately not here: any knowledge of media.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache::CacheKey;
@@ -11,6 +12,7 @@ use http::{HeaderMap, Method, header};
 use tokio::time::Instant;
 
 use crate::respond::Failure;
+use crate::rules::{Rule, Rules};
 
 /// An admitted request in its normal form.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Request {
     pub query: Query,
     /// The viewer's header fields.
     pub fields: HeaderMap,
+    /// What the operator says about such requests.
+    pub rule: Arc<Rule>,
     /// When the request arrived.
     pub received_at: Instant,
 }
@@ -119,11 +123,13 @@ impl Request {
         if has_passed(&head.headers, rules.node_name) {
             return Err(Failure::LoopDetected);
         }
+        let rule = Arc::clone(rules.rules.of(&host, path));
         Ok(Self {
             wants,
             host,
             path: path.to_owned(),
-            query: Query::canonical(head.uri.query().unwrap_or(""), rules.query_dropped),
+            query: Query::canonical(head.uri.query().unwrap_or(""), &rule.query_dropped),
+            rule,
             fields: head.headers,
             received_at: Instant::now(),
         })
@@ -160,8 +166,8 @@ impl Request {
 pub struct Admission<'a> {
     /// This node's name in `CDN-Loop`.
     pub node_name: &'a str,
-    /// Query parameters that never belong to a key.
-    pub query_dropped: &'a [String],
+    /// What the operator says about hosts and paths.
+    pub rules: &'a Rules,
     /// Bytes of path and query.
     pub target_bytes_max: usize,
 }
@@ -279,10 +285,10 @@ mod tests {
         for (name, value) in fields {
             builder = builder.header(*name, *value);
         }
-        let dropped = ["CMCD".to_owned(), "token".to_owned()];
+        let operator = Rules::dropping(vec!["CMCD".to_owned(), "token".to_owned()]);
         let rules = Admission {
             node_name: "edge-1",
-            query_dropped: &dropped,
+            rules: &operator,
             target_bytes_max: 200,
         };
         Request::admit(builder.body(()).unwrap(), &rules)

@@ -84,7 +84,7 @@ impl FillOrder {
                 }
                 _ => Delivery::AsItArrives,
             },
-            policy: node.policies.of(kind),
+            policy: request.rule.policies.of(kind),
             cdn_loop: request.fields.get(CDN_LOOP).cloned(),
             is_ahead: false,
             withdrawn,
@@ -104,6 +104,7 @@ impl FillOrder {
             withdrawn: node.hub.hints.withdrawal_of(&key),
             host: host.to_owned(),
             affinity: request::affinity_of(host, &target),
+            policy: policy_of(node, host, &target, kind),
             target,
             class: Class::Parked,
             first_byte_timeout: node.live.hold_max + HOLD_MARGIN,
@@ -113,7 +114,6 @@ impl FillOrder {
                 Kind::Part => Delivery::WhenComplete,
                 _ => Delivery::AsItArrives,
             },
-            policy: node.policies.of(kind),
             cdn_loop: None,
             is_ahead: true,
             key,
@@ -173,6 +173,11 @@ impl FillOrder {
             refusal,
         }
     }
+}
+
+fn policy_of(node: &Node, host: &str, target: &str, kind: Kind) -> Arc<Policy> {
+    let path = target.split('?').next().unwrap_or(target);
+    node.rules.of(host, path).policies.of(kind)
 }
 
 /// A response as it would be stored.

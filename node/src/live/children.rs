@@ -11,6 +11,7 @@ use super::rendition::Address;
 use crate::fill::{self, FillOrder};
 use crate::node::Node;
 use crate::request::{self, Query};
+use crate::rules::Rules;
 
 /// The children of one version that matter at the live edge.
 #[derive(Debug)]
@@ -30,19 +31,19 @@ struct Child {
 
 impl Children {
     pub(super) fn of(node: &Node, address: &Address, playlist: &MediaPlaylist) -> Self {
-        let dropped = &node.query_dropped;
+        let rules = &node.rules;
         let parts = playlist
             .parts()
             .rev()
             .take(PARTS_MAX)
             .filter(|part| part.byte_range.is_none());
-        let parts = parts.filter_map(|part| locate(address, part.uri, dropped));
+        let parts = parts.filter_map(|part| locate(address, part.uri, rules));
         let has_ranges = playlist
             .parts()
             .next_back()
             .is_some_and(|part| part.byte_range.is_some());
         let hinted = playlist.preload_hints().filter_map(|hint| {
-            let (host, target) = locate(address, hint.uri, dropped)?;
+            let (host, target) = locate(address, hint.uri, rules)?;
             let is_range =
                 has_ranges || hint.byterange_start > 0 || hint.byterange_length.is_some();
             let kind = match hint.kind {
@@ -101,11 +102,7 @@ impl Children {
 /// Returns host and canonical target of a child URI, in the same normal form as a viewer's request for it.
 ///
 /// A child on another host is not ours to fetch: viewers go there themselves.
-pub(super) fn locate(
-    address: &Address,
-    uri: &str,
-    query_dropped: &[String],
-) -> Option<(String, String)> {
+pub(super) fn locate(address: &Address, uri: &str, rules: &Rules) -> Option<(String, String)> {
     let base = request::path_and_query(&address.path, &address.query);
     let target = match media::uri::resolve(&base, uri).ok()? {
         Resolved::PathAndQuery(target) => target,
@@ -121,7 +118,7 @@ pub(super) fn locate(
     };
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let path = if path.is_empty() { "/" } else { path };
-    let query = Query::canonical(query, query_dropped);
+    let query = Query::canonical(query, &rules.of(&address.host, path).query_dropped);
     let target = request::path_and_query(path, query.whole());
     Some((address.host.clone(), target))
 }

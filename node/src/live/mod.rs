@@ -84,7 +84,7 @@ pub fn adopt(node: &Arc<Node>, address: &Address, version: Version) -> Option<Ar
 
 /// Returns host and target of a playlist's child, in normal form; `None` for one on another host.
 pub fn locate_child(node: &Node, address: &Address, uri: &str) -> Option<(String, String)> {
-    children::locate(address, uri, &node.query_dropped)
+    children::locate(address, uri, &node.rules)
 }
 
 /// Reads the delivery directives of a request for a playlist (LL-05, LL-06).
