@@ -41,6 +41,18 @@ pub fn kept(response: &HeaderMap, said: &ResponseDirectives) -> HeaderMap {
     kept
 }
 
+/// Returns the fields of a response that is passed on without being kept: no hop-by-hop fields, none
+/// that `Connection` names (RFC 9110 7.6.1).
+pub fn passed_on(response: &HeaderMap) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(response.keys_len());
+    for (name, value) in response {
+        if !is_hop_by_hop(name) && !is_named_by_connection(name, response) {
+            fields.append(name, value.clone());
+        }
+    }
+    fields
+}
+
 /// Returns the fields of a stored response and of a 304 about it as those of one response (RFC 9111
 /// 3.2, 4.3.4): each field of the 304 replaces the stored lines of that name.
 ///

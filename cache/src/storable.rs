@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_RANGE, EXPIRES, SET_COOKIE, VARY};
+use http::header::{AUTHORIZATION, EXPIRES, SET_COOKIE, VARY};
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::directives::{RequestDirectives, ResponseDirectives};
@@ -114,10 +114,7 @@ pub fn storable(
         (*method != Method::GET, Uncacheable::Method),
         // RFC 9111 3: the response status code is final; 206 and 304 would need understanding
         // that this cache does not have: it stores whole responses.
-        (
-            !is_stored_status(status) || response.contains_key(CONTENT_RANGE),
-            Uncacheable::Status,
-        ),
+        (!is_stored_status(status), Uncacheable::Status),
         // RFC 9111 3: with must-understand, the cache understands the status code.
         (must_understand && !understood, Uncacheable::NotUnderstood),
         // RFC 9111 5.2.1.5: a request may forbid storing the response to it.
@@ -359,7 +356,8 @@ mod tests {
             ("content-range", "bytes 0-1/2"),
             ("cache-control", "max-age=9"),
         ];
-        check("content-range in 200", Some(No::Status), answered(ranged));
+        // RFC 9110 14.4: on any other status the field means nothing.
+        check("content-range in 200", None, answered(ranged));
         check(
             "no-store",
             Some(No::NoStore),

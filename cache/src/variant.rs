@@ -60,6 +60,11 @@ impl Variant {
         self.fields.is_empty()
     }
 
+    /// Returns the names of the fields that select.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.fields.iter().map(|field| &field.name)
+    }
+
     pub(crate) fn weight_bytes(&self) -> u64 {
         self.fields
             .iter()

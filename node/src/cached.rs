@@ -1,4 +1,12 @@
-//! The main branch: lookup, collapse, fill, and stale where the parent fails.
+//! The main branch: lookup, judge, collapse, fill, and stale where the parent fails.
+//!
+//! ```text
+//! lookup ─► judge ─┬─ fresh ───────────────► answer
+//!                  ├─ stale-while-revalidate ► answer, refresh meanwhile
+//!                  └─ else ─► bring ─┬─ from a fill everybody shares ─► answer
+//!                                    ├─ for this viewer alone ────────► relay
+//!                                    └─ failed ─► stale if it may replace an error
+//! ```
 //!
 //! Who calls it: `exchange`. What it calls: the store, then `fill`; it answers with `respond::stored`.
 //! Deliberately not here: what may be stored and how long it is fresh (`cache`).
@@ -6,11 +14,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::StoredResponse;
+use cache::{
+    Answered, Detail, Forward, ForwardReason, Lookup, StoredResponse, Uncacheable, Use, judge,
+};
+use http::{StatusCode, header};
 use media::Kind;
 
 use crate::body::Body;
-use crate::fill::{self, Ask, FillOrder, Filled};
+use crate::fill::{self, Asked, Brought, FillOrder, Filled};
 use crate::live;
 use crate::node::Node;
 use crate::request::Request;
@@ -21,7 +32,8 @@ use crate::upstream::ForwardResponse;
 ///
 /// # Errors
 ///
-/// Whatever kept the parents from answering, unless a stale response may replace it (RFC 5861 4).
+/// Whatever kept the parents from answering, unless a stale response may replace it (RFC 5861 4);
+/// [`Failure::NotStored`] where the viewer wanted a stored response or none (RFC 9111 5.2.1.7).
 ///
 /// # Cancel safety
 ///
@@ -31,70 +43,184 @@ pub(crate) async fn answer(
     request: &Request,
     kind: Kind,
 ) -> Result<Answer, Failure> {
-    let order = FillOrder::of(node, request, kind);
-    let stale = match node.store.get(&order.key, &node.forward_fields).found() {
-        Some(stored) if stored.is_fresh(node.clock.now()) => {
-            return respond::stored(node, request, &stored, Outcome::Hit).await;
+    let asked = Asked::of(node, request, kind);
+    let (found, reason) = match node.store.get(&asked.key, &asked.fields) {
+        Lookup::Found(stored) => {
+            let found = match judge(&stored, &asked.directives, node.clock.now()) {
+                Use::Fresh => return hit(node, request, &stored).await,
+                Use::WhileRevalidating => {
+                    let order = FillOrder::of(node, request, kind, asked).revalidating(&stored);
+                    fill::refresh(node, order);
+                    let detail = Detail::StaleWhileRevalidate;
+                    return stale(node, request, &stored, detail).await;
+                }
+                Use::IfError => Found::MayReplaceErrors(stored),
+                Use::Revalidate => Found::MustBeValidated(stored),
+            };
+            let reason = if found.stored().is_fresh(node.clock.now()) {
+                ForwardReason::Request
+            } else {
+                ForwardReason::Stale
+            };
+            (Some(found), reason)
         }
-        stale => stale,
+        Lookup::VaryMiss => (None, ForwardReason::VaryMiss),
+        Lookup::UriMiss => (None, ForwardReason::UriMiss),
     };
-    if node.uncacheable.contains_key(&order.key) {
-        return pass(node, order).await;
+    if asked.directives.only_if_cached {
+        return Err(Failure::NotStored);
     }
-    let (filled, is_collapsed) = fill::obtain(node, &order).await;
-    let outcome = match (&stale, is_collapsed) {
-        (_, true) => Outcome::Collapsed,
-        (Some(_), false) => Outcome::Stale,
-        (None, false) => Outcome::Miss,
-    };
-    match filled {
-        Filled::Response(stored) => respond::stored(node, request, &stored, outcome).await,
-        Filled::Rendition(rendition) => live::answer(node, request, &rendition).await,
-        Filled::Unshared(only) => {
-            let taken = only.lock().take();
-            match taken {
-                Some(response) => Ok(relay(response)),
-                None => pass(node, order).await,
+    let mut order = FillOrder::of(node, request, kind, asked);
+    if let Some(found) = &found {
+        order = order.revalidating(found.stored());
+    }
+    match bring(node, request, order, reason).await {
+        Err(failure) if failure.stale_may_replace() => match found {
+            Some(Found::MayReplaceErrors(stored)) => {
+                stale(node, request, &stored, Detail::StaleIfError).await
             }
-        }
-        Filled::Failed(failure) => or_stale(node, request, stale, failure).await,
+            Some(Found::MustBeValidated(_)) | None => Err(failure),
+        },
+        Ok(answer) if is_error_of_server(answer.status) => match found {
+            Some(Found::MayReplaceErrors(stored)) => {
+                stale(node, request, &stored, Detail::StaleIfError).await
+            }
+            Some(Found::MustBeValidated(_)) | None => Ok(answer),
+        },
+        answered => answered,
     }
 }
 
-/// Answers with a stale response where that is better than a failure (RFC 5861 4).
-async fn or_stale(
+/// A stored response that cannot be used as it is.
+enum Found {
+    /// It may stand in for an error (RFC 5861 4).
+    MayReplaceErrors(Arc<StoredResponse>),
+    /// It is good for nothing but validation.
+    MustBeValidated(Arc<StoredResponse>),
+}
+
+impl Found {
+    fn stored(&self) -> &Arc<StoredResponse> {
+        match self {
+            Self::MayReplaceErrors(stored) | Self::MustBeValidated(stored) => stored,
+        }
+    }
+}
+
+async fn hit(
+    node: &Node,
+    request: &Request,
+    stored: &Arc<StoredResponse>,
+) -> Result<Answer, Failure> {
+    let mut answer = respond::stored(node, request, stored, Outcome::Hit).await?;
+    answer.status_member = Some(cache::Outcome::hit(stored, node.clock.now()));
+    Ok(answer)
+}
+
+async fn stale(
+    node: &Node,
+    request: &Request,
+    stored: &Arc<StoredResponse>,
+    detail: Detail,
+) -> Result<Answer, Failure> {
+    let mut answer = respond::stored(node, request, stored, Outcome::Stale).await?;
+    answer.status_member = Some(cache::Outcome {
+        detail: Some(detail),
+        ..cache::Outcome::hit(stored, node.clock.now())
+    });
+    Ok(answer)
+}
+
+/// Answers with what a parent says now.
+async fn bring(
     node: &Arc<Node>,
     request: &Request,
-    stale: Option<Arc<StoredResponse>>,
-    failure: Failure,
+    order: FillOrder,
+    reason: ForwardReason,
 ) -> Result<Answer, Failure> {
-    let now = node.clock.now();
-    let may_replace = |stored: &Arc<StoredResponse>| {
-        stored
-            .staleness(now)
-            .is_none_or(|staleness| staleness < stored.stale_if_error)
+    let (mut filled, mut is_collapsed) = if node.uncacheable.contains_key(&order.collapse_key) {
+        (fill::alone(node, &order).await, false)
+    } else {
+        fill::obtain(node, &order).await
     };
-    match stale.filter(may_replace) {
-        Some(stored) if failure.stale_may_replace() => {
-            respond::stored(node, request, &stored, Outcome::Stale).await
+    loop {
+        match filled {
+            Filled::Response(brought) => {
+                return answer_brought(node, request, &brought, reason, is_collapsed).await;
+            }
+            Filled::Rendition(rendition) => return live::answer(node, request, &rendition).await,
+            Filled::Failed(failure) => return Err(failure),
+            Filled::Unshared(only, refusal) => {
+                let taken = only.lock().take();
+                match taken {
+                    Some(response) => return Ok(relay(node, response, reason, refusal)),
+                    // Somebody else's: this viewer needs its own.
+                    None => {
+                        (filled, is_collapsed) = (fill::alone(node, &order).await, false);
+                    }
+                }
+            }
         }
-        Some(_) | None => Err(failure),
     }
 }
 
-/// Asks a parent for this viewer alone.
-async fn pass(node: &Arc<Node>, order: FillOrder) -> Result<Answer, Failure> {
-    let response = Ask::of(&order).head(node).await?;
-    Ok(relay(response))
+async fn answer_brought(
+    node: &Node,
+    request: &Request,
+    brought: &Brought,
+    reason: ForwardReason,
+    is_collapsed: bool,
+) -> Result<Answer, Failure> {
+    let is_validated = brought.status == StatusCode::NOT_MODIFIED;
+    let outcome = match (is_collapsed, is_validated) {
+        (true, _) => Outcome::Collapsed,
+        (false, true) => Outcome::Revalidated,
+        (false, false) => Outcome::Miss,
+    };
+    let stored = &brought.response;
+    let mut answer = respond::stored(node, request, stored, outcome).await?;
+    let is_stored = brought.refusal.is_none();
+    answer.status_member = Some(cache::Outcome {
+        answered: Answered::Forward(Forward {
+            reason,
+            status: (brought.status != answer.status).then_some(brought.status),
+            stored: is_stored,
+            collapsed: is_collapsed.then_some(true),
+        }),
+        ttl: is_stored.then(|| stored.ttl(node.clock.now())),
+        detail: brought.refusal.map(Detail::Uncacheable),
+    });
+    Ok(answer)
 }
 
-fn relay(response: ForwardResponse) -> Answer {
+/// Hands a response that nobody else may have to its one viewer.
+fn relay(
+    node: &Node,
+    response: ForwardResponse,
+    reason: ForwardReason,
+    refusal: Uncacheable,
+) -> Answer {
     let ForwardResponse { head, body, .. } = response;
+    let mut fields = fill::end_to_end(&head.headers);
+    fill::date_if_missing(&mut fields, node.clock.now());
+    // It was not kept here: its age is what the parent says (RFC 9111 5.1).
+    if let Some(age) = head.headers.get(header::AGE) {
+        fields.insert(header::AGE, age.clone());
+    }
     Answer {
         status: head.status,
-        fields: fill::end_to_end(&head.headers),
+        fields,
         body: Body::relayed(body),
         outcome: Outcome::Bypass,
+        status_member: Some(cache::Outcome {
+            detail: Some(Detail::Uncacheable(refusal)),
+            ..cache::Outcome::forward(reason)
+        }),
         held: Duration::ZERO,
     }
+}
+
+/// RFC 5861 4: the errors that a stale response may replace.
+pub(crate) fn is_error_of_server(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502..=504)
 }

@@ -75,7 +75,10 @@ fn finish(node: &Node, mut record: Record, mut answer: Answer) -> http::Response
     if node.allows_cross_origin {
         respond::allow_cross_origin(&mut answer.fields);
     }
-    node.members.append_to(&mut answer.fields, answer.outcome);
+    match &answer.status_member {
+        Some(member) => member.append_to(&mut answer.fields, &node.cache_name, None),
+        None => node.members.append_to(&mut answer.fields, answer.outcome),
+    }
     record.answered(&answer);
     let mut response = http::Response::new(answer.body.recorded(record));
     *response.status_mut() = answer.status;

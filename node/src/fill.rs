@@ -16,11 +16,14 @@ mod order;
 mod pump;
 
 pub(crate) use ask::{Ask, forward_fields};
-pub(crate) use order::{FillOrder, HOLD_MARGIN, end_to_end};
+pub(crate) use order::{Asked, FillOrder, HOLD_MARGIN, date_if_missing, end_to_end};
 
 use std::sync::Arc;
 
-use cache::{CacheKey, FillPermit, Followed, Joined, StoredResponse};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cache::{CacheKey, FillPermit, Followed, Joined, StoredResponse, Uncacheable};
+use http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::live::Rendition;
@@ -31,14 +34,25 @@ use crate::upstream::ForwardResponse;
 /// What a fill gave to everyone who followed it.
 #[derive(Clone, Debug)]
 pub(crate) enum Filled {
-    /// A response that may be shared; its body may still be growing.
-    Response(Arc<StoredResponse>),
+    /// A response that those who wait now share; its body may still be growing.
+    Response(Brought),
     /// The body was a live playlist, which the hub follows from now on.
     Rendition(Arc<Rendition>),
     /// A response that may not be shared: the first to take it has it, the others ask for themselves.
-    Unshared(Arc<Mutex<Option<ForwardResponse>>>),
+    Unshared(Arc<Mutex<Option<ForwardResponse>>>, Uncacheable),
     /// Nothing.
     Failed(Failure),
+}
+
+/// A response that a fill brought.
+#[derive(Clone, Debug)]
+pub(crate) struct Brought {
+    /// The response as viewers get it.
+    pub(crate) response: Arc<StoredResponse>,
+    /// What the parent answered: 304 where it validated what was stored.
+    pub(crate) status: StatusCode,
+    /// Why it is not stored; `None` when it is, or will be once its body is complete.
+    pub(crate) refusal: Option<Uncacheable>,
 }
 
 /// The map of running fills.
@@ -56,7 +70,7 @@ type Permit = FillPermit<CacheKey, Filled>;
 pub(crate) async fn obtain(node: &Arc<Node>, order: &FillOrder) -> (Filled, bool) {
     let mut is_collapsed = true;
     loop {
-        let permit = match node.fills.join(&order.key) {
+        let permit = match node.fills.join(&order.collapse_key) {
             Joined::Lead(permit) => permit,
             Joined::Follow(follower) => match follower.wait().await {
                 Followed::Shared(filled) => return (filled, is_collapsed),
@@ -69,19 +83,39 @@ pub(crate) async fn obtain(node: &Arc<Node>, order: &FillOrder) -> (Filled, bool
     }
 }
 
-/// Starts a fill that nobody waits for yet, unless the response is stored or on its way (CA-15).
-pub(crate) fn ahead(node: &Arc<Node>, order: FillOrder) {
-    if node
-        .store
-        .get(&order.key, &node.forward_fields)
-        .found()
-        .is_some()
-    {
-        return;
-    }
-    if let Joined::Lead(permit) = node.fills.join(&order.key) {
+/// Obtains what `order` is for from a fill that nobody else joins.
+///
+/// For what was not to be shared last time: viewers must not queue behind each other for it. If the
+/// parent has changed its mind, the response is stored all the same.
+///
+/// # Cancel safety
+///
+/// As [`obtain`].
+pub(crate) async fn alone(node: &Arc<Node>, order: &FillOrder) -> Filled {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    // No URL has a line break in it: nobody else has this key.
+    let collapse_key = CacheKey::new(format!("{}\n#{number}", order.collapse_key));
+    let order = FillOrder {
+        collapse_key,
+        ..order.clone()
+    };
+    obtain(node, &order).await.0
+}
+
+/// Starts a fill that revalidates what is served stale meanwhile, unless one runs (RFC 5861 3).
+pub(crate) fn refresh(node: &Arc<Node>, order: FillOrder) {
+    if let Joined::Lead(permit) = node.fills.join(&order.collapse_key) {
         start(node, permit, order);
     }
+}
+
+/// Starts a fill that nobody waits for yet, unless the response is stored or on its way (CA-15).
+pub(crate) fn ahead(node: &Arc<Node>, order: FillOrder) {
+    if node.store.get(&order.key, &order.fields).found().is_some() {
+        return;
+    }
+    refresh(node, order);
 }
 
 fn start(node: &Arc<Node>, permit: Permit, order: FillOrder) {

@@ -13,8 +13,8 @@ pub use running::{Running, StartError};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::CacheKey;
-use cache::Store;
+use cache::outcome::CacheNameError;
+use cache::{CacheKey, CacheName, Store};
 use http::HeaderMap;
 use moka::sync::Cache;
 
@@ -37,9 +37,11 @@ pub struct Node {
     pub(crate) live: LiveConfig,
     pub(crate) limits: NodeLimits,
     pub(crate) playlist_limits: media::hls::Limits,
-    /// The fields of every request to a parent; what `Vary` selects by.
-    pub(crate) forward_fields: HeaderMap,
+    /// The fields of every request to a parent; rules add some of the viewer's.
+    pub(crate) forward_fields: Arc<HeaderMap>,
     pub(crate) rules: Rules,
+    /// The name in `Cache-Status`.
+    pub(crate) cache_name: CacheName,
     pub(crate) members: Members,
     pub(crate) allows_cross_origin: bool,
     pub(crate) store: Store,
@@ -90,6 +92,7 @@ impl Node {
             },
             forward_fields: fill::forward_fields(),
             rules: Rules::dropping(config.query_dropped.clone()),
+            cache_name: CacheName::new(&config.name)?,
             members: Members::new(&config.name),
             allows_cross_origin: config.cors,
             store: Store::new(config.store_bytes),
@@ -154,6 +157,9 @@ pub enum AssembleError {
     /// Its parents cannot be used as configured.
     #[error(transparent)]
     Upstream(#[from] UpstreamSetupError),
+    /// Its name cannot stand in `Cache-Status`.
+    #[error(transparent)]
+    Name(#[from] CacheNameError),
     /// Its access log cannot be written.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),

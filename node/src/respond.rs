@@ -24,8 +24,10 @@ pub struct Answer {
     pub fields: HeaderMap,
     /// The body.
     pub body: Body,
-    /// What the cache did, for `Cache-Status`, metrics and the log.
+    /// What the cache did, for metrics and the log.
     pub outcome: Outcome,
+    /// The same in the words of `Cache-Status`, where there is more to say than the outcome alone.
+    pub status_member: Option<cache::Outcome>,
     /// How long the request was held on purpose.
     pub held: Duration,
 }
@@ -43,8 +45,10 @@ pub enum Outcome {
     Miss,
     /// A request that was already under way answered this one too.
     Collapsed,
-    /// A stored response was stale, and a request went to a parent.
+    /// A stale stored response, served while it is revalidated or in place of an error (RFC 5861).
     Stale,
+    /// A stored response that a parent has just confirmed.
+    Revalidated,
     /// Known not to be storable: relayed.
     Bypass,
     /// Answered here without cache or parent.
@@ -55,13 +59,14 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Hit,
         Self::Live,
         Self::Held,
         Self::Miss,
         Self::Collapsed,
         Self::Stale,
+        Self::Revalidated,
         Self::Bypass,
         Self::Local,
         Self::Failed,
@@ -76,6 +81,7 @@ impl Outcome {
             Self::Miss => "miss",
             Self::Collapsed => "collapsed",
             Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
             Self::Bypass => "bypass",
             Self::Local => "local",
             Self::Failed => "failed",
@@ -90,7 +96,8 @@ impl Outcome {
             Self::Held => Some("fwd=uri-miss; collapsed; detail=held"),
             Self::Miss => Some("fwd=uri-miss"),
             Self::Collapsed => Some("fwd=uri-miss; collapsed"),
-            Self::Stale => Some("fwd=stale"),
+            Self::Stale => Some("hit"),
+            Self::Revalidated => Some("fwd=stale"),
             Self::Bypass => Some("fwd=bypass"),
             Self::Local | Self::Failed => None,
         }
@@ -162,6 +169,7 @@ pub fn preflight() -> Answer {
         fields,
         body: Body::empty(),
         outcome: Outcome::Local,
+        status_member: None,
         held: Duration::ZERO,
     }
 }

@@ -10,4 +10,5 @@ mod collapsing;
 mod hints;
 mod holds;
 mod refusals;
+mod revalidation;
 mod tiers;

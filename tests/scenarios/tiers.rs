@@ -87,7 +87,10 @@ fn cache_status_tells_every_node_on_the_way_origin_nearest_first() {
         t.viewer("fra").get("/s.m4s").await;
         let received = t.viewer("sin").get("/s.m4s").await;
         let members: Vec<_> = received.fields.get_all("cache-status").iter().collect();
-        assert_eq!(members, ["shield; hit", "sin; fwd=uri-miss"]);
+        assert_eq!(
+            members,
+            ["shield; hit; ttl=60", "sin; fwd=uri-miss; stored; ttl=60"]
+        );
     });
 }
 

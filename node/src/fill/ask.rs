@@ -1,8 +1,10 @@
 //! Asking a parent, and reading its answer whole where that is wanted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use cache::StoredResponse;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
@@ -34,6 +36,10 @@ pub(crate) struct Ask<'a> {
     pub(crate) avoid: Option<ParentId>,
     /// Whom the request that caused this one has passed (RFC 8586).
     pub(crate) cdn_loop: Option<HeaderValue>,
+    /// The fields to send: this node's own, and those of the viewer that a rule lets through.
+    pub(crate) fields: Arc<HeaderMap>,
+    /// What the parent is asked about: whether it is still good (RFC 9111 4.3.1).
+    pub(crate) validated: Option<Arc<StoredResponse>>,
 }
 
 /// A parent's answer with its body read to the end.
@@ -58,6 +64,8 @@ impl<'a> Ask<'a> {
             first_byte_timeout: order.first_byte_timeout,
             avoid: None,
             cdn_loop: order.cdn_loop.clone(),
+            fields: Arc::clone(&order.fields),
+            validated: order.validated.clone(),
         }
     }
 
@@ -67,7 +75,10 @@ impl<'a> Ask<'a> {
     ///
     /// Whatever kept every parent from answering.
     pub(crate) async fn head(self, node: &Node) -> Result<ForwardResponse, Failure> {
-        let mut headers = node.forward_fields.clone();
+        let mut headers = HeaderMap::clone(&self.fields);
+        if let Some(stored) = &self.validated {
+            cache::validation::add_conditions(&mut headers, &stored.headers);
+        }
         if let Some(passed) = self.cdn_loop {
             headers.insert(CDN_LOOP, passed);
         }
@@ -177,12 +188,12 @@ pub(crate) fn failure_of(error: &UpstreamError) -> Failure {
     }
 }
 
-/// Returns the fields of every request to a parent: none of them is a viewer's (invariant 13).
-pub(crate) fn forward_fields() -> HeaderMap {
+/// Returns the fields of every request to a parent; none of them is a viewer's (invariant 13).
+pub(crate) fn forward_fields() -> Arc<HeaderMap> {
     let mut fields = HeaderMap::with_capacity(4);
     fields.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
     fields.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    fields
+    Arc::new(fields)
 }
 
 const USER_AGENT: &str = concat!("Seawall/", env!("CARGO_PKG_VERSION"));

@@ -6,8 +6,11 @@ use std::time::{Duration, SystemTime};
 use cache::freshness::{Arrival, freshness_lifetime};
 use cache::stale::stale_windows;
 use cache::storable::{Exchanged, Storable, Uncacheable, storable};
-use cache::{CacheKey, GrowingBody, Policy, ResponseDirectives, StoredResponse, Variant};
-use http::{HeaderMap, HeaderValue, Method, header};
+use cache::variant::normalized_accept_encoding;
+use cache::{
+    CacheKey, GrowingBody, Policy, RequestDirectives, ResponseDirectives, StoredResponse, Variant,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use media::Kind;
 use tokio_util::sync::CancellationToken;
 
@@ -16,11 +19,75 @@ use crate::node::Node;
 use crate::request::{self, CDN_LOOP, Request};
 use crate::upstream::Class;
 
+/// A viewer's request as the cache sees it: what selects a stored response, and what is asked of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// Under which key the response is stored.
+    pub(crate) key: CacheKey,
+    /// How responses may be kept.
+    pub(crate) policy: Arc<Policy>,
+    /// What the viewer says in `Cache-Control`; nothing where viewers are not obeyed.
+    pub(crate) directives: RequestDirectives,
+    /// The fields that a parent would get, and so what `Vary` selects by.
+    pub(crate) fields: Arc<HeaderMap>,
+}
+
+impl Asked {
+    /// Reads a request for a resource of `kind`.
+    pub(crate) fn of(node: &Node, request: &Request, kind: Kind) -> Self {
+        let policy = request.rule.policies.of(kind);
+        let directives = if policy.obeys_request_directives {
+            RequestDirectives::of(&request.fields)
+        } else {
+            RequestDirectives::default()
+        };
+        Self {
+            key: request.key(),
+            fields: fields_for_parent(node, request, &policy),
+            policy,
+            directives,
+        }
+    }
+}
+
+/// Returns this node's fields, with those of the viewer that its rule lets through (invariant 13).
+fn fields_for_parent(node: &Node, request: &Request, policy: &Policy) -> Arc<HeaderMap> {
+    // A viewer that this node obeys is to be obeyed by its parents, too (RFC 9111 5.2.1).
+    let directives: &[HeaderName] = if policy.obeys_request_directives {
+        &[header::CACHE_CONTROL, header::PRAGMA]
+    } else {
+        &[]
+    };
+    let listed = request.rule.forwarded_fields.iter().chain(directives);
+    let mut present = listed
+        .filter(|name| request.fields.contains_key(*name))
+        .peekable();
+    if present.peek().is_none() {
+        return Arc::clone(&node.forward_fields);
+    }
+    let mut fields = HeaderMap::clone(&node.forward_fields);
+    for name in present {
+        fields.remove(name);
+        if name == header::ACCEPT_ENCODING {
+            let codings = normalized_accept_encoding(&request.fields);
+            fields.insert(name, HeaderValue::from_static(codings));
+            continue;
+        }
+        for value in request.fields.get_all(name) {
+            fields.append(name, value.clone());
+        }
+    }
+    Arc::new(fields)
+}
+
 /// An order for a fill.
 #[derive(Clone, Debug)]
 pub(crate) struct FillOrder {
-    /// Under which key the response is shared and stored.
+    /// Under which key the response is stored.
     pub(crate) key: CacheKey,
+    /// Who asks for the same shares one fill: the key, with the viewer's fields that are forwarded.
+    /// Until the response has come, nobody knows which of them `Vary` will name.
+    pub(crate) collapse_key: CacheKey,
     /// The host to ask for.
     pub(crate) host: String,
     /// The canonical path and query.
@@ -37,6 +104,12 @@ pub(crate) struct FillOrder {
     pub(crate) delivery: Delivery,
     /// How the response may be kept.
     pub(crate) policy: Arc<Policy>,
+    /// What the viewer who caused the fill says of age and validation.
+    pub(crate) directives: RequestDirectives,
+    /// The fields that the parent gets.
+    pub(crate) fields: Arc<HeaderMap>,
+    /// The stored response to be validated (RFC 9111 4.3).
+    pub(crate) validated: Option<Arc<StoredResponse>>,
     /// Whom the request that caused the fill has passed (RFC 8586).
     pub(crate) cdn_loop: Option<HeaderValue>,
     /// Whether nobody has asked yet.
@@ -58,8 +131,13 @@ pub(crate) enum Delivery {
 
 impl FillOrder {
     /// Orders what a viewer asked for, as a resource of `kind`.
-    pub(crate) fn of(node: &Node, request: &Request, kind: Kind) -> Self {
-        let key = request.key();
+    pub(crate) fn of(node: &Node, request: &Request, kind: Kind, asked: Asked) -> Self {
+        let Asked {
+            key,
+            policy,
+            directives,
+            fields,
+        } = asked;
         let withdrawn = node.hub.hints.withdrawal_of(&key);
         let is_hinted = withdrawn.is_some();
         Self {
@@ -84,7 +162,11 @@ impl FillOrder {
                 }
                 _ => Delivery::AsItArrives,
             },
-            policy: request.rule.policies.of(kind),
+            policy,
+            directives,
+            collapse_key: collapse_key(node, &key, &fields),
+            fields,
+            validated: None,
             cdn_loop: request.fields.get(CDN_LOOP).cloned(),
             is_ahead: false,
             withdrawn,
@@ -114,11 +196,41 @@ impl FillOrder {
                 Kind::Part => Delivery::WhenComplete,
                 _ => Delivery::AsItArrives,
             },
+            collapse_key: key.clone(),
+            directives: RequestDirectives::default(),
+            fields: Arc::clone(&node.forward_fields),
+            validated: None,
             cdn_loop: None,
             is_ahead: true,
             key,
         }
     }
+
+    /// Returns the order with the question whether `stored` is still good (RFC 9111 4.3.1).
+    pub(crate) fn revalidating(mut self, stored: &Arc<StoredResponse>) -> Self {
+        if cache::validation::has_validator(&stored.headers) {
+            self.validated = Some(Arc::clone(stored));
+        }
+        self
+    }
+}
+
+/// Returns the key with the forwarded fields that are not the node's own, one per line.
+fn collapse_key(node: &Node, key: &CacheKey, fields: &Arc<HeaderMap>) -> CacheKey {
+    if Arc::ptr_eq(fields, &node.forward_fields) {
+        return key.clone();
+    }
+    let mut text = key.as_str().to_owned();
+    for (name, value) in fields.iter() {
+        if node.forward_fields.get(name) != Some(value) {
+            text.push('\n');
+            text.push_str(name.as_str());
+            text.push(':');
+            // A field value has no line break: no two sets of fields have one text.
+            text.push_str(&value.as_bytes().escape_ascii().to_string());
+        }
+    }
+    CacheKey::new(text)
 }
 
 impl FillOrder {
@@ -127,10 +239,11 @@ impl FillOrder {
         &self,
         node: &Node,
         asked_at: SystemTime,
-        head: &http::response::Parts,
+        status: StatusCode,
+        response: &HeaderMap,
         body: GrowingBody,
     ) -> Judged {
-        let said = ResponseDirectives::of(&head.headers, &self.policy.targeted_fields);
+        let said = ResponseDirectives::of(response, &self.policy.targeted_fields);
         let response_time = node.clock.now();
         let arrival = Arrival {
             request_time: asked_at,
@@ -140,14 +253,13 @@ impl FillOrder {
                 Class::Parked => response_time.duration_since(asked_at).unwrap_or_default(),
                 Class::Bulk => Duration::ZERO,
             },
-            exact_age: super::ask::exact_age(&head.headers),
+            exact_age: super::ask::exact_age(response),
         };
-        let (status, response) = (head.status, &head.headers);
         let lifetime =
             freshness_lifetime(status, response, &said, &self.policy, response_time).lifetime;
         let exchanged = Exchanged {
             method: &Method::GET,
-            request: &node.forward_fields,
+            request: &self.fields,
             status,
             response,
         };
@@ -156,9 +268,14 @@ impl FillOrder {
             Storable::Uncacheable(reason) => (Variant::default(), Some(reason)),
         };
         let windows = stale_windows(&said, &self.policy);
+        let mut headers = cache::fields::kept(response, &said);
+        for of_one_hop in OF_ONE_HOP {
+            headers.remove(of_one_hop);
+        }
+        date_if_missing(&mut headers, response_time);
         let stored = StoredResponse {
             status,
-            headers: end_to_end(response),
+            headers,
             body,
             variant,
             response_time,
@@ -172,6 +289,22 @@ impl FillOrder {
             stored: Arc::new(stored),
             refusal,
         }
+    }
+
+    /// Returns the validated response as a 304 leaves it (RFC 9111 4.3.4); `None` if the 304 is not
+    /// about it.
+    pub(crate) fn judge_not_modified(
+        &self,
+        node: &Node,
+        asked_at: SystemTime,
+        not_modified: &HeaderMap,
+    ) -> Option<Judged> {
+        let stored = self.validated.as_ref()?;
+        if !cache::validation::is_about(not_modified, &stored.headers) {
+            return None;
+        }
+        let updated = cache::fields::updated(&stored.headers, not_modified);
+        Some(self.judge(node, asked_at, stored.status, &updated, stored.body.clone()))
     }
 }
 
@@ -189,42 +322,29 @@ pub(crate) struct Judged {
     pub(crate) refusal: Option<Uncacheable>,
 }
 
-/// Returns the fields that belong to the response and not to one connection or one hop.
+/// Returns the fields that belong to the response and not to one connection or one hop. `Age` is not
+/// among them: whoever keeps a response states its age anew.
 pub(crate) fn end_to_end(received: &HeaderMap) -> HeaderMap {
-    let listed: Vec<String> = received
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| {
-            value
-                .split(',')
-                .map(|name| name.trim().to_ascii_lowercase())
-        })
-        .collect();
-    let is_of_one_hop =
-        |name: &str| ONE_HOP.contains(&name) || listed.iter().any(|listed| listed == name);
-    let kept = received
-        .iter()
-        .filter(|(name, _)| !is_of_one_hop(name.as_str()));
-    kept.map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+    let mut fields = cache::fields::passed_on(received);
+    fields.remove(header::AGE);
+    for of_one_hop in OF_ONE_HOP {
+        fields.remove(of_one_hop);
+    }
+    fields
 }
 
-/// RFC 9110 7.6.1, RFC 9111 3.1; `Age` is stated anew, `Alt-Svc` speaks for the parent only (HX-19).
-const ONE_HOP: [&str; 12] = [
-    "age",
-    "alt-svc",
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-connection",
-    "seawall-age-ms",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+/// Adds when the response was received where its sender has no clock (RFC 9110 6.6.1).
+pub(crate) fn date_if_missing(fields: &mut HeaderMap, received_at: SystemTime) {
+    if !fields.contains_key(header::DATE)
+        && let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(received_at))
+    {
+        fields.insert(header::DATE, date);
+    }
+}
+
+/// What a parent says to this node only: `Alt-Svc` speaks for the parent (HX-19), and the exact age is
+/// stated anew at each tier (LT-02).
+const OF_ONE_HOP: [&str; 2] = ["alt-svc", "seawall-age-ms"];
 
 /// Invariant 11: a parent's hold is shorter than its child's timeout.
 pub(crate) const HOLD_MARGIN: Duration = Duration::from_secs(2);

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cache::storable::Uncacheable;
-use cache::{BodyFailure, BodyState, GrowingBody, StoredResponse, Writer};
-use http::StatusCode;
+use cache::{
+    BodyFailure, BodyState, GrowingBody, StoredResponse, Uncacheable, Use, Writer,
+    judge as judge_use,
+};
+use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use media::hls::Playlist;
 use parking_lot::Mutex;
@@ -15,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::ask::{Ask, age_on_arrival, read_whole};
 use super::order::{Delivery, FillOrder, Judged};
-use super::{Filled, Permit};
+use super::{Brought, Filled, Permit};
+use crate::cached::is_error_of_server;
 use crate::live::{self, Address, Version};
 use crate::node::Node;
 use crate::respond::Failure;
@@ -27,8 +30,8 @@ use crate::upstream::{ForwardBody, ForwardResponse, ParentId};
 enum Arrived {
     /// A head; the body follows as it arrives.
     Growing(Arc<StoredResponse>, Writer, ForwardBody),
-    /// A response with its whole body.
-    Complete(Arc<StoredResponse>),
+    /// A response with its whole body, and the status the parent answered with.
+    Complete(Arc<StoredResponse>, StatusCode),
     /// Something for those who wait now, and nobody later.
     Once(Filled),
 }
@@ -59,17 +62,22 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
             let ending = grow(node, permit, order, stored, writer, incoming).await;
             (ending, body.progress().received)
         }
-        Arrived::Complete(stored) => {
+        Arrived::Complete(stored, status) => {
             let bytes = stored.body.progress().received;
             node.store.insert(order.key.clone(), Arc::clone(&stored));
-            permit.refuse(Filled::Response(stored));
+            node.uncacheable.invalidate(&order.collapse_key);
+            permit.refuse(Filled::Response(Brought {
+                response: stored,
+                status,
+                refusal: None,
+            }));
             (FillEnding::Stored, bytes)
         }
         Arrived::Once(filled) => {
             let ending = ending_of(&filled);
             let bytes = match &filled {
-                Filled::Response(stored) => stored.body.progress().received,
-                Filled::Rendition(_) | Filled::Unshared(_) | Filled::Failed(_) => 0,
+                Filled::Response(brought) => brought.response.body.progress().received,
+                Filled::Rendition(_) | Filled::Unshared(..) | Filled::Failed(_) => 0,
             };
             permit.refuse(filled);
             (ending, bytes)
@@ -87,7 +95,7 @@ fn ending_of(filled: &Filled) -> FillEnding {
     match filled {
         Filled::Response(_) => FillEnding::NotStored,
         Filled::Rendition(_) => FillEnding::Rendition,
-        Filled::Unshared(_) => FillEnding::Unshared,
+        Filled::Unshared(..) => FillEnding::Unshared,
         Filled::Failed(Failure::HintWithdrawn) => FillEnding::Abandoned,
         Filled::Failed(_) => FillEnding::Failed,
     }
@@ -99,10 +107,15 @@ fn already_here(node: &Node, order: &FillOrder) -> Option<Filled> {
     {
         return Some(Filled::Rendition(rendition));
     }
-    let stored = node.store.get(&order.key, &node.forward_fields).found()?;
-    stored
-        .is_fresh(node.clock.now())
-        .then_some(Filled::Response(stored))
+    let stored = node.store.get(&order.key, &order.fields).found()?;
+    let is_usable = judge_use(&stored, &order.directives, node.clock.now()) == Use::Fresh;
+    is_usable.then(|| {
+        Filled::Response(Brought {
+            status: stored.status,
+            response: stored,
+            refusal: None,
+        })
+    })
 }
 
 async fn withdrawn(signal: Option<CancellationToken>) {
@@ -115,6 +128,7 @@ async fn withdrawn(signal: Option<CancellationToken>) {
 /// Asks a parent; a part that breaks on the way is asked for once more, of another parent if there is
 /// one, because none of its bytes has been seen by anybody.
 async fn arrive(node: &Arc<Node>, order: &FillOrder) -> Arrived {
+    let mut order = order.clone();
     let mut avoid = None;
     let mut attempts_left = match order.delivery {
         Delivery::WhenComplete | Delivery::AsPlaylist(_) => 2,
@@ -122,11 +136,32 @@ async fn arrive(node: &Arc<Node>, order: &FillOrder) -> Arrived {
     };
     loop {
         attempts_left -= 1;
-        match arrive_from(node, order, avoid).await {
+        match arrive_from(node, &order, avoid).await {
             Ok(arrived) => return arrived,
-            Err((Failure::ParentBroken, parent)) if attempts_left > 0 => avoid = parent,
-            Err((failure, _)) => return Arrived::Once(Filled::Failed(failure)),
+            // RFC 9111 4.3.3: a 304 about something else answers nothing; ask for the whole response.
+            Err((Trouble::NotAboutIt, _)) => {
+                order.validated = None;
+                attempts_left = 1;
+            }
+            Err((Trouble::Failed(Failure::ParentBroken), parent)) if attempts_left > 0 => {
+                avoid = parent;
+            }
+            Err((Trouble::Failed(failure), _)) => return Arrived::Once(Filled::Failed(failure)),
         }
+    }
+}
+
+/// Why one attempt did not arrive.
+enum Trouble {
+    /// A 304 about another response than the one that was to be validated.
+    NotAboutIt,
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 
@@ -134,42 +169,52 @@ async fn arrive_from(
     node: &Arc<Node>,
     order: &FillOrder,
     avoid: Option<ParentId>,
-) -> Result<Arrived, (Failure, Option<ParentId>)> {
+) -> Result<Arrived, (Trouble, Option<ParentId>)> {
     let mut ask = Ask::of(order);
     ask.avoid = avoid;
-    let response = ask.head(node).await.map_err(|failure| (failure, None))?;
+    let response = ask
+        .head(node)
+        .await
+        .map_err(|failure| (failure.into(), None))?;
     let parent = response.parent;
     judge(node, order, response)
         .await
-        .map_err(|failure| (failure, Some(parent)))
+        .map_err(|trouble| (trouble, Some(parent)))
 }
 
 async fn judge(
     node: &Arc<Node>,
     order: &FillOrder,
     response: ForwardResponse,
-) -> Result<Arrived, Failure> {
+) -> Result<Arrived, Trouble> {
     let status = response.head.status;
+    let asked_at = node.clock.wall_at(response.sent_at);
+    if status == StatusCode::NOT_MODIFIED && order.validated.is_some() {
+        let fields = &response.head.headers;
+        let judged = order
+            .judge_not_modified(node, asked_at, fields)
+            .ok_or(Trouble::NotAboutIt)?;
+        return Ok(validated(node, order, judged));
+    }
     if status == StatusCode::PARTIAL_CONTENT || status == StatusCode::NOT_MODIFIED {
         // Neither a range nor a validation was asked for.
-        return Err(Failure::ParentBroken);
+        return Err(Failure::ParentBroken.into());
     }
-    let asked_at = node.clock.wall_at(response.sent_at);
     let (writer, body) = match http_body::Body::size_hint(&response.body).exact() {
         Some(length) => GrowingBody::with_length(length),
         None => GrowingBody::new(),
     };
-    let judged = order.judge(node, asked_at, &response.head, body);
+    let judged = order.judge(node, asked_at, status, &response.head.headers, body);
     match (&order.delivery, judged.refusal) {
         (Delivery::AsPlaylist(address), refusal)
-            if status == StatusCode::OK && may_be_read(refusal) =>
+            if status == StatusCode::OK && may_be_read(&judged, refusal) =>
         {
-            read_playlist(node, order, address, response).await
+            Ok(read_playlist(node, order, address, response).await?)
         }
-        (_, Some(_)) if status.is_success() => {
-            node.uncacheable.insert(order.key.clone(), ());
+        (_, Some(refusal)) if is_of_one_viewer(status, refusal) => {
+            node.uncacheable.insert(order.collapse_key.clone(), ());
             let only = Arc::new(Mutex::new(Some(response)));
-            Ok(Arrived::Once(Filled::Unshared(only)))
+            Ok(Arrived::Once(Filled::Unshared(only, refusal)))
         }
         (Delivery::AsItArrives, None) if status == StatusCode::OK => {
             Ok(Arrived::Growing(judged.stored, writer, response.body))
@@ -178,7 +223,31 @@ async fn judge(
             let bytes_max = usize::try_from(node.limits.stored_body_bytes_max);
             let bytes_max = bytes_max.unwrap_or(usize::MAX);
             let bytes = read_whole(response.body, bytes_max, order.stall_timeout).await?;
-            Ok(complete(judged, bytes))
+            Ok(complete(node, order, judged, bytes))
+        }
+    }
+}
+
+/// Whether a response that may not be stored may not even be shared by those who wait for it now.
+///
+/// An error without a lifetime says the same to everybody who asked at the time; telling each of them
+/// by a request of its own would be a stampede on a parent in trouble (FM-01).
+fn is_of_one_viewer(status: StatusCode, refusal: Uncacheable) -> bool {
+    let is_error = status.is_client_error() || status.is_server_error();
+    !(is_error && matches!(refusal, Uncacheable::NoLifetime | Uncacheable::NoStore))
+}
+
+/// What was stored, confirmed by a 304: stored anew, or gone if the 304 forbids to keep it.
+fn validated(node: &Node, order: &FillOrder, judged: Judged) -> Arrived {
+    match judged.refusal {
+        None => Arrived::Complete(judged.stored, StatusCode::NOT_MODIFIED),
+        Some(_) => {
+            node.store.remove(&order.key);
+            Arrived::Once(Filled::Response(Brought {
+                response: judged.stored,
+                status: StatusCode::NOT_MODIFIED,
+                refusal: judged.refusal,
+            }))
         }
     }
 }
@@ -186,22 +255,40 @@ async fn judge(
 /// Whether a playlist may be read by this node for all who ask.
 ///
 /// `no-cache` asks that it be current on every use: the chain of a live rendition keeps it so (CA-09).
-/// `no-store` and `private` mean what they say.
-fn may_be_read(refusal: Option<Uncacheable>) -> bool {
-    matches!(refusal, None | Some(Uncacheable::NoLifetime))
+/// `no-store` and `private` mean what they say, and a playlist that varies is not one for all.
+fn may_be_read(judged: &Judged, refusal: Option<Uncacheable>) -> bool {
+    match refusal {
+        // Encodings are this node's own affair: it asks for none and makes them itself (CA-18).
+        None => judged
+            .stored
+            .variant
+            .names()
+            .all(|name| name == header::ACCEPT_ENCODING),
+        Some(Uncacheable::NoLifetime) => true,
+        Some(_) => false,
+    }
 }
 
 /// A response whose whole body is there.
-fn complete(judged: Judged, bytes: Bytes) -> Arrived {
+fn complete(node: &Node, order: &FillOrder, judged: Judged, bytes: Bytes) -> Arrived {
     let stored = StoredResponse {
         body: GrowingBody::full(bytes),
         ..(*judged.stored).clone()
     };
-    let stored = Arc::new(stored);
-    match judged.refusal {
-        None => Arrived::Complete(stored),
+    let (status, response) = (stored.status, Arc::new(stored));
+    let spared = order.validated.as_ref().filter(|older| {
+        let staleness = older.staleness(node.clock.now()).unwrap_or_default();
+        is_error_of_server(status) && staleness < older.stale_if_error
+    });
+    match (judged.refusal, spared) {
+        (None, None) => Arrived::Complete(response, status),
+        // RFC 5861 4: what may stand in for this error is worth more than the error.
         // Told to those who wait now; the next one to ask asks again (FM-01).
-        Some(_) => Arrived::Once(Filled::Response(stored)),
+        (refusal, _) => Arrived::Once(Filled::Response(Brought {
+            response,
+            status,
+            refusal: refusal.or(Some(Uncacheable::NoLifetime)),
+        })),
     }
 }
 
@@ -231,8 +318,9 @@ async fn read_playlist(
                 policy,
                 ..order.clone()
             };
-            let judged = order.judge(node, asked_at, &head, GrowingBody::full(text.clone()));
-            Ok(complete(judged, text))
+            let body = GrowingBody::full(text.clone());
+            let judged = order.judge(node, asked_at, head.status, &head.headers, body);
+            Ok(complete(node, &order, judged, text))
         }
     }
 }
@@ -246,7 +334,11 @@ async fn grow(
     writer: Writer,
     incoming: ForwardBody,
 ) -> FillEnding {
-    let published = permit.publish(Filled::Response(Arc::clone(&stored)));
+    let published = permit.publish(Filled::Response(Brought {
+        status: stored.status,
+        response: Arc::clone(&stored),
+        refusal: None,
+    }));
     let limits = PumpLimits {
         stall_timeout: order.stall_timeout,
         bytes_max: node.limits.stored_body_bytes_max,
@@ -259,6 +351,7 @@ async fn grow(
     let ending = match ended {
         Ok(()) => {
             node.store.insert(order.key, compacted(&stored).await);
+            node.uncacheable.invalidate(&order.collapse_key);
             FillEnding::Stored
         }
         Err(_) => FillEnding::Failed,

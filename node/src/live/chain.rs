@@ -143,6 +143,8 @@ async fn ask(
         },
         avoid: None,
         cdn_loop: None,
+        fields: Arc::clone(&node.forward_fields),
+        validated: None,
     }
     .whole(node, node.live.playlist_bytes_max)
     .await?;

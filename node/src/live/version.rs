@@ -108,6 +108,7 @@ impl Version {
                 fields,
                 body: Body::empty(),
                 outcome,
+                status_member: None,
                 held,
             };
         }
@@ -121,6 +122,7 @@ impl Version {
             fields,
             body,
             outcome,
+            status_member: None,
             held,
         }
     }

@@ -41,6 +41,9 @@ pub enum Failure {
     /// The hint was withdrawn before its resource came (LL-19).
     #[error("hint withdrawn")]
     HintWithdrawn,
+    /// The viewer wants a stored response or none, and there is none (RFC 9111 5.2.1.7).
+    #[error("not stored")]
+    NotStored,
     /// No connection to any parent.
     #[error("no parent reachable")]
     ParentUnreachable,
@@ -111,6 +114,7 @@ impl Failure {
             | Self::DirectivesMalformed
             | Self::TooFarAhead => Row::refused(StatusCode::BAD_REQUEST),
             Self::HintWithdrawn => Row::refused(StatusCode::NOT_FOUND),
+            Self::NotStored => Row::refused(StatusCode::GATEWAY_TIMEOUT),
             Self::LoopDetected => Row {
                 proxy_error: Some("proxy_loop_detected"),
                 ..Row::refused(StatusCode::LOOP_DETECTED)
@@ -160,6 +164,7 @@ impl Failure {
             Self::HeldTooMany => {
                 "Too many requests are held; ask again without delivery directives."
             }
+            Self::NotStored => "Nothing is stored that answers this only-if-cached request.",
             Self::HintWithdrawn => "The hinted resource was withdrawn.",
             Self::ParentUnreachable => "No parent of this node can be reached.",
             Self::ParentTimedOut => "The parent of this node did not answer in time.",
@@ -214,6 +219,7 @@ impl Failure {
             fields,
             body,
             outcome: Outcome::Failed,
+            status_member: None,
             held,
         }
     }

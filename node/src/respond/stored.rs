@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache::range::{ByteRanges, RangeAnswer};
-use cache::{BodyState, StoredResponse};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use cache::validation::{evaluate, if_range_holds, not_modified_fields};
+use cache::{BodyState, Condition, StoredResponse};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::{AGE_MILLISECONDS, Answer, Failure, Outcome, is_not_modified};
+use super::{AGE_MILLISECONDS, Answer, Failure, Outcome};
 use crate::body::Body;
 use crate::node::Node;
 use crate::request::Request;
@@ -35,16 +36,17 @@ pub async fn stored(
         fields,
         body: Body::empty(),
         outcome,
+        status_member: None,
         held: Duration::ZERO,
     };
     if stored.status != StatusCode::OK {
         send(&mut answer, stored, 0..u64::MAX);
         return Ok(answer);
     }
-    let etag = answer.fields.get(header::ETAG);
-    if etag.is_some_and(|etag| is_not_modified(&request.fields, etag)) {
+    // RFC 9110 13.2.2: conditions come before ranges.
+    if evaluate(&Method::GET, &request.fields, stored) == Condition::NotModified {
         answer.status = StatusCode::NOT_MODIFIED;
-        answer.fields.remove(header::CONTENT_LENGTH);
+        answer.fields = not_modified_fields(&answer.fields);
         return Ok(answer);
     }
     answer
@@ -80,8 +82,9 @@ pub async fn stored(
 
 /// Finds what answers the request's range, waiting while that is not decided (LD-08).
 async fn select(request: &Request, stored: &StoredResponse) -> Result<RangeAnswer, Failure> {
-    let ranges =
-        ByteRanges::of(&request.fields).filter(|_| may_be_partial(&request.fields, stored));
+    // RFC 9110 13.1.5: with If-Range, a range only of the very representation the viewer has.
+    let ranges = ByteRanges::of(&request.fields)
+        .filter(|_| if_range_holds(&request.fields, &stored.headers));
     let Some(ranges) = ranges else {
         return Ok(RangeAnswer::Whole);
     };
@@ -95,19 +98,6 @@ async fn select(request: &Request, stored: &StoredResponse) -> Result<RangeAnswe
         if let BodyState::Failed(_) = progress.state {
             return Err(Failure::ParentBroken);
         }
-    }
-}
-
-/// RFC 9110 13.1.5: with If-Range, a range only of the very representation the viewer has.
-fn may_be_partial(fields: &HeaderMap, stored: &StoredResponse) -> bool {
-    let Some(condition) = fields.get(header::IF_RANGE) else {
-        return true;
-    };
-    if condition.as_bytes().starts_with(b"\"") {
-        stored.headers.get(header::ETAG) == Some(condition)
-    } else {
-        // A weak tag never matches; a date does if it is exactly the one that was sent.
-        stored.headers.get(header::LAST_MODIFIED) == Some(condition)
     }
 }
 
