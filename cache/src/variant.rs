@@ -6,8 +6,9 @@
 //! `node` sends the same [`normalized_accept_encoding`] that is matched here.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 
-use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, VARY};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName, VARY};
 
 /// The most fields a `Vary` may name; a response that names more is not stored.
 pub const VARY_FIELDS_MAX: usize = 16;
@@ -104,15 +105,82 @@ fn normalized<'a>(name: &HeaderName, request: &'a HeaderMap) -> Option<Cow<'a, [
     }
     let mut lines = request.get_all(name).iter();
     let first = lines.next()?.as_bytes().trim_ascii();
+    if name == ACCEPT_LANGUAGE {
+        return Some(Cow::Owned(normalized_accept_language(request)));
+    }
     let mut value = Cow::Borrowed(first);
     // RFC 9111 4.1: fields match where they can be made equal by combining lines.
     for line in lines {
         let value = value.to_mut();
-        value.extend_from_slice(b", ");
+        value.extend_from_slice(b",");
         value.extend_from_slice(line.as_bytes().trim_ascii());
+    }
+    if value.contains(&b',') {
+        value = Cow::Owned(without_space_around_commas(&value));
     }
     Some(value)
 }
+
+/// RFC 9111 4.1: fields match where they can be made equal by removing whitespace where the syntax
+/// allows it. Around commas that is so, but not inside a quoted string (RFC 9110 5.6.1, 5.6.4).
+fn without_space_around_commas(value: &[u8]) -> Vec<u8> {
+    let mut normal: Vec<u8> = Vec::with_capacity(value.len());
+    let (mut is_quoted, mut is_escaped, mut is_behind_comma) = (false, false, true);
+    for &byte in value {
+        let is_space = byte == b' ' || byte == b'\t';
+        if !is_quoted && is_space && is_behind_comma {
+            continue;
+        }
+        if byte == b',' && !is_quoted {
+            normal.truncate(normal.trim_ascii_end().len());
+        }
+        is_behind_comma = byte == b',' && !is_quoted;
+        if byte == b'"' && !is_escaped {
+            is_quoted = !is_quoted;
+        }
+        is_escaped = is_quoted && byte == b'\\' && !is_escaped;
+        normal.push(byte);
+    }
+    normal
+}
+
+/// Returns the one spelling of the languages a client accepts: lower case, most wanted first, and in
+/// alphabetical order where nothing else orders them (RFC 9110 12.5.4 gives their order no meaning).
+fn normalized_accept_language(request: &HeaderMap) -> Vec<u8> {
+    let mut languages: Vec<(Reverse<u16>, Vec<u8>)> = Vec::new();
+    for line in request.get_all(ACCEPT_LANGUAGE) {
+        for member in line.as_bytes().split(|b| *b == b',') {
+            let mut parts = member.split(|b| *b == b';');
+            let range = parts.next().unwrap_or_default().trim_ascii();
+            if range.is_empty() || languages.len() == LANGUAGES_MAX {
+                continue;
+            }
+            let weight = parts.find_map(weight_in_thousandths).unwrap_or(1000);
+            languages.push((Reverse(weight), range.to_ascii_lowercase()));
+        }
+    }
+    languages.sort();
+    let mut normal = Vec::new();
+    for (Reverse(weight), range) in languages {
+        normal.extend_from_slice(&range);
+        normal.extend_from_slice(format!(";q={weight},").as_bytes());
+    }
+    normal
+}
+
+/// RFC 9110 12.4.2: at most three digits after the point.
+fn weight_in_thousandths(parameter: &[u8]) -> Option<u16> {
+    let text = std::str::from_utf8(parameter).ok()?.trim();
+    let weight = text
+        .strip_prefix("q=")
+        .or_else(|| text.strip_prefix("Q="))?;
+    let weight: f32 = weight.parse().ok()?;
+    // Out of range and NaN saturate.
+    Some((weight.clamp(0.0, 1.0) * 1000.0).round() as u16)
+}
+
+/// The most languages of a request that select; those behind do not count.
+const LANGUAGES_MAX: usize = 64;
 
 /// Returns the one spelling of the content codings a client accepts: `"br, gzip"`, `"br"`,
 /// `"gzip"` or `""`.
@@ -196,12 +264,53 @@ mod tests {
         assert_eq!(normalized_accept_encoding(&HeaderMap::new()), "");
     }
 
+    fn matches(
+        vary: &[(&str, &str)],
+        stored: &[(&str, &str)],
+        asked: &[(&str, &str)],
+    ) -> Option<bool> {
+        Variant::of(&headers(vary), &headers(stored), &[ORIGIN])
+            .map(|variant| variant.matches(&headers(asked)))
+    }
+
+    #[test]
+    fn rfc_9111_4_1_fields_are_compared_in_their_normal_form() {
+        for (case, vary, stored, asked, expected) in [
+            (
+                "space around commas",
+                &[("vary", "x")][..],
+                &[("x", "1 ,2,\"a , b\"")][..],
+                &[("x", " 1,  2"), ("x", "\"a , b\"")][..],
+                Some(true),
+            ),
+            (
+                "space inside quotes",
+                &[("vary", "x")],
+                &[("x", "1,\"a , b\"")],
+                &[("x", "1,\"a, b\"")],
+                Some(false),
+            ),
+            (
+                "languages in another order, case and spelling",
+                &[("vary", "accept-language")],
+                &[("accept-language", "en, DE;q=0.50")],
+                &[("accept-language", "de; q=0.5 , eN")],
+                Some(true),
+            ),
+            (
+                "languages wanted otherwise",
+                &[("vary", "accept-language")],
+                &[("accept-language", "en, de;q=0.5")],
+                &[("accept-language", "de, en;q=0.5")],
+                Some(false),
+            ),
+        ] {
+            assert_eq!(matches(vary, stored, asked), expected, "{case}");
+        }
+    }
+
     #[test]
     fn rfc_9111_4_1_a_response_answers_requests_that_select_it() {
-        let check = |vary: &[(&str, &str)], stored: &[(&str, &str)], asked: &[(&str, &str)]| {
-            Variant::of(&headers(vary), &headers(stored), &[ORIGIN])
-                .map(|variant| variant.matches(&headers(asked)))
-        };
         let any: &[(&str, &str)] = &[("user-agent", "any")];
         for (case, vary, stored, asked, expected) in [
             ("no vary", &[][..], any, &[][..], Some(true)),
@@ -253,7 +362,7 @@ mod tests {
                 Some(true),
             ),
         ] {
-            assert_eq!(check(vary, stored, asked), expected, "{case}");
+            assert_eq!(matches(vary, stored, asked), expected, "{case}");
         }
     }
 
