@@ -14,6 +14,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::header;
+
 use crate::body::Body;
 use crate::node::Node;
 use crate::record::Record;
@@ -75,6 +77,8 @@ fn finish(node: &Node, mut record: Record, mut answer: Answer) -> http::Response
     if node.allows_cross_origin {
         respond::allow_cross_origin(&mut answer.fields);
     }
+    // RFC 9110 7.6.3: after the parents', if there were any.
+    answer.fields.append(header::VIA, node.via.clone());
     match &answer.status_member {
         Some(member) => member.append_to(&mut answer.fields, &node.cache_name, None),
         None => node.members.append_to(&mut answer.fields, answer.outcome),

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use cache::outcome::CacheNameError;
 use cache::{CacheKey, CacheName, Store};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use moka::sync::Cache;
 
 use crate::clock::Clock;
@@ -42,6 +42,8 @@ pub struct Node {
     pub(crate) rules: Rules,
     /// The name in `Cache-Status`.
     pub(crate) cache_name: CacheName,
+    /// This node's member of `Via` (RFC 9110 7.6.3).
+    pub(crate) via: HeaderValue,
     pub(crate) members: Members,
     pub(crate) allows_cross_origin: bool,
     pub(crate) store: Store,
@@ -93,6 +95,7 @@ impl Node {
             forward_fields: fill::forward_fields(),
             rules: Rules::dropping(config.query_dropped.clone()),
             cache_name: CacheName::new(&config.name)?,
+            via: via_of(&config.name),
             members: Members::new(&config.name),
             allows_cross_origin: config.cors,
             store: Store::new(config.store_bytes),
@@ -142,6 +145,13 @@ impl Node {
     pub async fn end(&self, deadline: Duration) -> usize {
         self.tasks.end(deadline).await
     }
+}
+
+/// The received protocol is 1.1 whatever the connection speaks: a fill belongs to no viewer, and all
+/// versions share the semantics of 1.1.
+fn via_of(name: &str) -> HeaderValue {
+    HeaderValue::try_from(format!("1.1 {name}"))
+        .expect("the upstream has checked the name to be a token")
 }
 
 fn level_of(parent: &ParentStatus) -> ParentLevel {
