@@ -87,7 +87,7 @@ fn rfc_9111_4_3_everybody_who_waits_for_a_validation_shares_it() {
                     "the body",
                 );
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            pass(Duration::from_millis(200)).await;
             reply(304, &[("etag", "\"1\"")], "")
         });
         let _edge = t.node("edge", &["origin"]);
@@ -261,7 +261,7 @@ fn b64_what_is_private_is_never_given_to_somebody_who_waited_beside_its_owner() 
             origin.on(PATH, move |_| {
                 let number = number.fetch_add(1, Ordering::Relaxed).to_string();
                 async move {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    pass(Duration::from_millis(100)).await;
                     let fields = [("cache-control", cache_control), ("owner", number.as_str())];
                     reply(code, &fields, "mine")
                 }
@@ -286,7 +286,7 @@ fn fm_01_everybody_who_waits_for_an_error_is_told_by_one_request() {
         cdn(move |t| async move {
             let origin = t.origin("origin");
             origin.on(PATH, move |_| async move {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                pass(Duration::from_millis(100)).await;
                 reply(503, &[("cache-control", cache_control)], "busy")
             });
             let _edge = t.node("edge", &["origin"]);
