@@ -77,7 +77,8 @@ pub fn judge(stored: &StoredResponse, asked: &RequestDirectives, now: SystemTime
             .min_fresh
             .is_none_or(|min_fresh| lifetime.saturating_sub(age) >= min_fresh);
     let Some(staleness) = stored.staleness(now) else {
-        return if is_asked_for {
+        // RFC 8246 2: while an immutable response is fresh, asking the origin again is pointless.
+        return if is_asked_for || stored.is_immutable() {
             Use::Fresh
         } else {
             Use::IfError
@@ -204,6 +205,17 @@ mod tests {
                 "{age} s, {request}"
             );
         }
+        let immutable = HeaderMap::from_iter([(
+            http::header::CACHE_CONTROL,
+            HeaderValue::from_static("max-age=10, immutable"),
+        )]);
+        let immutable = StoredResponse {
+            headers: immutable,
+            ..stored.clone()
+        };
+        let at = |age| SystemTime::UNIX_EPOCH + S(age);
+        assert_eq!(judge(&immutable, &asked("no-cache"), at(9)), Use::Fresh);
+        assert_eq!(judge(&immutable, &asked("no-cache"), at(10)), Use::IfError);
         let strict = StoredResponse {
             must_revalidate: true,
             stale_while_revalidate: S(0),

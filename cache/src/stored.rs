@@ -125,6 +125,13 @@ impl StoredResponse {
         self.freshness_lifetime > self.age(now)
     }
 
+    /// Returns whether the origin promises not to change the response while it is fresh (RFC 8246).
+    ///
+    /// Read from the fields each time: it matters only to requests that ask for validation.
+    pub fn is_immutable(&self) -> bool {
+        ResponseDirectives::of(&self.headers, &[]).immutable
+    }
+
     /// Returns for how long the response has been stale at `now`; `None` if it is fresh.
     pub fn staleness(&self, now: SystemTime) -> Option<Duration> {
         self.age(now).checked_sub(self.freshness_lifetime)
