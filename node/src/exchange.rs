@@ -14,7 +14,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header;
+use http::{StatusCode, header};
+use media::Kind;
 
 use crate::body::Body;
 use crate::node::Node;
@@ -66,6 +67,14 @@ async fn answer(
         }
         Plan::Cached => cached::answer(node, request, kind).await?,
     };
+    let is_index = matches!(
+        kind,
+        Kind::MultivariantPlaylist | Kind::MediaPlaylist | Kind::Mpd
+    );
+    if is_index && answer.status == StatusCode::OK {
+        node.streams
+            .learn(&node.telemetry, &request.host, &request.path);
+    }
     if request.wants == Wants::HeadOnly {
         answer.body = Body::empty(); // RFC 9110 9.3.2: the same head, no content.
     }
@@ -83,6 +92,7 @@ fn finish(node: &Node, mut record: Record, mut answer: Answer) -> http::Response
         Some(member) => member.append_to(&mut answer.fields, &node.cache_name, None),
         None => node.members.append_to(&mut answer.fields, answer.outcome),
     }
+    respond::state_delay(&mut answer.fields, &node.name, &record, answer.held);
     record.answered(&answer);
     let mut response = http::Response::new(answer.body.recorded(record));
     *response.status_mut() = answer.status;

@@ -21,6 +21,7 @@ pub mod request;
 pub mod respond;
 pub mod route;
 pub mod rules;
+pub mod streams;
 pub mod tasks;
 pub mod telemetry;
 pub mod upstream;

@@ -24,6 +24,7 @@ use crate::live::Hub;
 use crate::request::Admission;
 use crate::respond::Members;
 use crate::rules::Rules;
+use crate::streams::{self, Streams};
 use crate::tasks::Tasks;
 use crate::telemetry::{AccessLog, AccessLogError, Levels, ParentLevel, Telemetry};
 use crate::upstream::{CircuitStatus, Connector, ParentStatus, Upstream, UpstreamSetupError};
@@ -54,6 +55,7 @@ pub struct Node {
     pub(crate) hub: Hub,
     pub(crate) upstream: Upstream,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) streams: Streams,
     pub(crate) tasks: Tasks,
 }
 
@@ -106,6 +108,7 @@ impl Node {
                 .build(),
             hub: Hub::new(config.live.renditions_max, config.live.held_max),
             upstream,
+            streams: Streams::new(&telemetry),
             telemetry,
             tasks,
         });
@@ -134,6 +137,12 @@ impl Node {
             rules: &self.rules,
             target_bytes_max: self.limits.target_bytes_max,
         }
+    }
+
+    /// Returns what is known of each presentation, most viewers first.
+    pub fn presentations(&self) -> Vec<streams::Report> {
+        self.streams
+            .report(&self.hub.renditions(), self.clock.uptime())
     }
 
     /// Returns the telemetry.

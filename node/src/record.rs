@@ -7,14 +7,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use media::Kind;
+use media::cmcd::Cmcd;
 use tokio::time::Instant;
 
 use crate::exchange::{Peer, Protocol};
 use crate::node::Node;
 use crate::request::Request;
 use crate::respond::{Answer, CACHE_STATUS, Failure, Outcome};
+use crate::streams::Seen;
 use crate::telemetry::{Ending, Event, FinishedRequest};
 
 /// The record of one request.
@@ -34,6 +36,8 @@ pub(crate) struct Record {
     failure: Option<Failure>,
     cache_status: Option<HeaderValue>,
     held: Duration,
+    /// What the player says of itself.
+    cmcd: Option<Cmcd>,
     /// Whether the request waits for a live version until it is answered.
     may_be_held: bool,
     body_bytes: u64,
@@ -58,6 +62,7 @@ impl Record {
             failure: None,
             cache_status: None,
             held: Duration::ZERO,
+            cmcd: None,
             may_be_held: false,
             body_bytes: 0,
             // Until something better happens, the viewer has left.
@@ -69,11 +74,17 @@ impl Record {
     pub(crate) fn admitted(&mut self, request: &Request, kind: Kind) {
         self.host.clone_from(&request.host);
         self.kind = kind;
+        self.cmcd = cmcd_of(request, self.uri.query().unwrap_or(""));
     }
 
     /// Notes that the request waits for a live version until it is answered.
     pub(crate) fn may_be_held(&mut self) {
         self.may_be_held = true;
+    }
+
+    /// Returns whether the player reports how playing goes (CMCD).
+    pub(crate) fn is_reporting(&self) -> bool {
+        self.cmcd.is_some()
     }
 
     /// Notes why the request cannot be answered.
@@ -120,6 +131,18 @@ impl Drop for Record {
         } else {
             self.held
         };
+        // A request that was refused before it had a host belongs to no presentation.
+        if !self.host.is_empty() {
+            let seen = Seen {
+                host: &self.host,
+                path: self.uri.path(),
+                peer: self.peer.ip(),
+                bytes: self.body_bytes,
+                held,
+                cmcd: self.cmcd.as_ref(),
+            };
+            self.node.streams.finished(&seen, self.node.clock.uptime());
+        }
         self.node
             .telemetry
             .record(Event::RequestFinished(FinishedRequest {
@@ -142,3 +165,24 @@ impl Drop for Record {
             }));
     }
 }
+
+/// HX-01: header fields, if there are any, are what counts; the query otherwise.
+fn cmcd_of(request: &Request, query: &str) -> Option<Cmcd> {
+    let lines = CMCD_FIELDS
+        .iter()
+        .flat_map(|name| request.fields.get_all(name))
+        .map(HeaderValue::as_bytes);
+    let mut lines = lines.peekable();
+    match lines.peek() {
+        Some(_) => Cmcd::of_fields(lines),
+        None => Cmcd::of_query(query),
+    }
+}
+
+/// CTA-5004 2.1.
+static CMCD_FIELDS: [HeaderName; 4] = [
+    HeaderName::from_static("cmcd-request"),
+    HeaderName::from_static("cmcd-object"),
+    HeaderName::from_static("cmcd-status"),
+    HeaderName::from_static("cmcd-session"),
+];

@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::body::Body;
+use crate::record::Record;
 
 /// An answer on its way to the viewer, before what the connection adds.
 #[derive(Debug)]
@@ -144,6 +145,24 @@ pub fn allow_cross_origin(fields: &mut HeaderMap) {
     fields.insert("timing-allow-origin", HeaderValue::from_static("*"));
 }
 
+/// States how long the response took here, to players that report CMCD and for requests that were held:
+/// they leave that time out of the throughput they measure (CTA-5006 `rd`, HX-05).
+pub(crate) fn state_delay(
+    fields: &mut HeaderMap,
+    node_name: &str,
+    record: &Record,
+    held: Duration,
+) {
+    if held.is_zero() && !record.is_reporting() {
+        return;
+    }
+    let milliseconds = record.elapsed().as_millis();
+    // A node's name is a token: nothing in it needs an escape in a quoted string.
+    if let Ok(value) = HeaderValue::try_from(format!("\"{node_name}\";rd={milliseconds}")) {
+        fields.append(CMSD_DYNAMIC, value);
+    }
+}
+
 /// Answers OPTIONS here, for any origin, with a long lifetime (CA-12).
 pub fn preflight() -> Answer {
     let mut fields = HeaderMap::new();
@@ -188,6 +207,9 @@ pub fn is_not_modified(fields: &HeaderMap, etag: &HeaderValue) -> bool {
             tag == b"*" || opaque(tag) == ours
         })
 }
+
+/// What a server says about one response on its way (CTA-5006).
+pub const CMSD_DYNAMIC: header::HeaderName = header::HeaderName::from_static("cmsd-dynamic");
 
 /// `Cache-Status` (RFC 9211).
 pub const CACHE_STATUS: header::HeaderName = header::HeaderName::from_static("cache-status");

@@ -11,4 +11,5 @@ mod hints;
 mod holds;
 mod refusals;
 mod revalidation;
+mod streams;
 mod tiers;

@@ -1,6 +1,6 @@
-//! The private listener: health, readiness, metrics, status.
+//! The private listener: health, readiness, metrics, status, presentations.
 //!
-//! What is here: four pages for operators and their machines, all GET, all plain HTTP/1.1, from a thread
+//! What is here: five pages for operators and their machines, all GET, all plain HTTP/1.1, from a thread
 //! of their own so that rendering metrics never delays a viewer. Who calls it: the node's start.
 //! What it calls: telemetry, and a closure that says how the node is. Deliberately not here: anything
 //! that changes the node. There is no authentication, hence the loopback by default.
@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::node::AdminConfig;
+use crate::streams;
 use crate::telemetry::Telemetry;
 
 /// A private listener that runs until it is joined or dropped.
@@ -65,6 +66,7 @@ pub enum AdminError {
 struct Shown {
     telemetry: Arc<Telemetry>,
     status: Arc<dyn Fn() -> Status + Send + Sync>,
+    streams: Arc<dyn Fn() -> Vec<streams::Report> + Send + Sync>,
 }
 
 impl fmt::Debug for Shown {
@@ -84,6 +86,7 @@ pub fn serve(
     config: &AdminConfig,
     telemetry: Arc<Telemetry>,
     status: impl Fn() -> Status + Send + Sync + 'static,
+    streams: impl Fn() -> Vec<streams::Report> + Send + Sync + 'static,
 ) -> Result<Serving, AdminError> {
     let address = config.address;
     if !address.ip().is_loopback() && !config.allow_remote {
@@ -105,6 +108,7 @@ pub fn serve(
     let router = router(Shown {
         telemetry,
         status: Arc::new(status),
+        streams: Arc::new(streams),
     });
     let stopped = stop.clone();
     thread::Builder::new()
@@ -187,6 +191,7 @@ fn router(shown: Shown) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(show_status))
+        .route("/streams", get(show_streams))
         .fallback(not_found)
         .with_state(shown)
 }
@@ -215,6 +220,8 @@ async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
     )];
+    // Counts the viewers of each presentation, which nothing else keeps up to date.
+    (shown.streams)();
     (NO_STORE, prometheus, shown.telemetry.render())
 }
 
@@ -222,11 +229,15 @@ async fn show_status(State(shown): State<Shown>) -> impl IntoResponse {
     (NO_STORE, Json((shown.status)()))
 }
 
+async fn show_streams(State(shown): State<Shown>) -> impl IntoResponse {
+    (NO_STORE, Json((shown.streams)()))
+}
+
 async fn not_found() -> impl IntoResponse {
     (
         StatusCode::NOT_FOUND,
         NO_STORE,
-        "here are /healthz, /readyz, /metrics and /status\n",
+        "here are /healthz, /readyz, /metrics, /status and /streams\n",
     )
 }
 

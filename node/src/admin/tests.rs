@@ -53,7 +53,7 @@ fn config(address: &str) -> AdminConfig {
 }
 
 fn start() -> Serving {
-    serve(&config("127.0.0.1:0"), telemetry(), status).unwrap()
+    serve(&config("127.0.0.1:0"), telemetry(), status, Vec::new).unwrap()
 }
 
 /// Sends a request and returns everything that comes back.
@@ -70,7 +70,7 @@ async fn ask(serving: &Serving, method: &str, path: &str) -> String {
 async fn the_four_pages_answer_and_nothing_else_does() {
     let telemetry = telemetry();
     telemetry.record(Event::RegressionPrevented);
-    let serving = serve(&config("127.0.0.1:0"), telemetry, status).unwrap();
+    let serving = serve(&config("127.0.0.1:0"), telemetry, status, Vec::new).unwrap();
     let health = ask(&serving, "GET", "/healthz").await;
     assert!(
         health.starts_with("HTTP/1.1 200") && health.ends_with("ok\n"),
@@ -108,7 +108,7 @@ async fn readiness_follows_the_node() {
         not_ready: now.lock().clone(),
         ..status()
     };
-    let serving = serve(&config("127.0.0.1:0"), telemetry(), not_ready).unwrap();
+    let serving = serve(&config("127.0.0.1:0"), telemetry(), not_ready, Vec::new).unwrap();
     assert!(
         ask(&serving, "GET", "/readyz")
             .await
@@ -131,7 +131,7 @@ async fn readiness_follows_the_node() {
 
 #[test]
 fn an_address_that_others_can_reach_needs_permission() {
-    let error = serve(&config("0.0.0.0:0"), telemetry(), status).unwrap_err();
+    let error = serve(&config("0.0.0.0:0"), telemetry(), status, Vec::new).unwrap_err();
     assert!(
         error.to_string().contains("admin.allow_remote = true"),
         "{error}"
@@ -140,13 +140,19 @@ fn an_address_that_others_can_reach_needs_permission() {
         allow_remote: true,
         ..config("0.0.0.0:0")
     };
-    assert!(serve(&allowed, telemetry(), status).is_ok());
+    assert!(serve(&allowed, telemetry(), status, Vec::new).is_ok());
 }
 
 #[tokio::test]
 async fn a_port_in_use_is_named_with_what_to_do() {
     let serving = start();
-    let error = serve(&config(&serving.address().to_string()), telemetry(), status).unwrap_err();
+    let error = serve(
+        &config(&serving.address().to_string()),
+        telemetry(),
+        status,
+        Vec::new,
+    )
+    .unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains(&serving.address().port().to_string()),

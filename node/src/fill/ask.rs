@@ -91,6 +91,8 @@ impl<'a> Ask<'a> {
             first_byte_timeout: self.first_byte_timeout,
             avoid: self.avoid,
         };
+        node.streams
+            .forwarded(&request.host, &request.path_and_query);
         let asked_at = Instant::now();
         let answered = node.upstream.fetch(&request).await;
         let (parent, status) = match &answered {
@@ -113,8 +115,10 @@ impl<'a> Ask<'a> {
     ///
     /// As [`Ask::head`]; a body that is too large, stalls or ends early.
     pub(crate) async fn whole(self, node: &Node, bytes_max: usize) -> Result<Whole, Failure> {
+        let (host, target) = (self.host, self.target.clone());
         let ForwardResponse { head, body, .. } = self.head(node).await?;
         let text = read_whole(body, bytes_max, node.limits.stall_timeout).await?;
+        node.streams.filled(host, &target, text.len() as u64);
         let age = age_on_arrival(&head.headers);
         Ok(Whole { head, text, age })
     }

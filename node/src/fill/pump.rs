@@ -44,6 +44,7 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
         return;
     }
     let started = Instant::now();
+    let (host, target) = (order.host.clone(), order.target.clone());
     node.telemetry.record(Event::FillStarted {
         is_ahead: order.is_ahead,
     });
@@ -83,6 +84,9 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
             (ending, bytes)
         }
     };
+    if matches!(ending, FillEnding::Stored | FillEnding::NotStored) {
+        node.streams.filled(&host, &target, bytes);
+    }
     let duration = started.elapsed();
     node.telemetry.record(Event::FillFinished {
         ending,

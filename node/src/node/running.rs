@@ -63,7 +63,10 @@ impl Node {
             Some(admin) => {
                 let (shown, draining) = (Arc::clone(&node), drain.clone());
                 let status = move || status::of(&shown, draining.is_cancelled());
-                Some(admin::serve(admin, Arc::clone(node.telemetry()), status)?)
+                let shown = Arc::clone(&node);
+                let streams = move || shown.presentations();
+                let telemetry = Arc::clone(node.telemetry());
+                Some(admin::serve(admin, telemetry, status, streams)?)
             }
             None => None,
         };

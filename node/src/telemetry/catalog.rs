@@ -138,6 +138,33 @@ catalog! {
     REGRESSIONS = "seawall_regressions_prevented_total", Counter, Count, [],
         "Older playlist versions that parents answered and viewers were not shown.";
 
+    STREAM_VIEWERS = "seawall_stream_viewers", Gauge, Count, ["stream"],
+        "Distinct viewers in the last half minute, by session or else by address.";
+    STREAM_REQUESTS = "seawall_stream_requests_total", Counter, Count, ["stream"],
+        "Finished requests of viewers.";
+    STREAM_FORWARD = "seawall_stream_forward_requests_total", Counter, Count, ["stream"],
+        "Requests to parents; offload is one minus their share of the viewers' requests.";
+    STREAM_OBJECTS = "seawall_stream_objects_total", Counter, Count, ["stream"],
+        "Objects that parents sent whole.";
+    STREAM_VIEWER_BYTES = "seawall_stream_viewer_bytes_total", Counter, Bytes, ["stream"],
+        "Body bytes handed to viewers' connections.";
+    STREAM_PARENT_BYTES = "seawall_stream_parent_bytes_total", Counter, Bytes, ["stream"],
+        "Body bytes that parents sent.";
+    STREAM_HELD = "seawall_stream_held_total", Counter, Count, ["stream"],
+        "Requests that were held on purpose.";
+    STREAM_HOLD = "seawall_stream_hold_seconds", Histogram, Seconds, ["stream"],
+        "How long requests were held on purpose.";
+    STREAM_REPORTS = "seawall_stream_reports_total", Counter, Count, ["stream"],
+        "Requests in which a player reports how playing goes (CMCD).";
+    STREAM_STARVED = "seawall_stream_starved_total", Counter, Count, ["stream"],
+        "Reports of a buffer that ran dry; their share of the reports is the rebuffer ratio.";
+    STREAM_BUFFER = "seawall_stream_buffer_seconds", Histogram, Seconds, ["stream"],
+        "Media in players' buffers, as they report it.";
+    STREAM_STARTUP = "seawall_stream_startup_seconds", Histogram, Seconds, ["stream"],
+        "Time from a session's first request until it plays, as its reports show.";
+    STREAM_THROUGHPUT = "seawall_stream_throughput_bits_per_second", Histogram, BitsPerSecond, ["stream"],
+        "Throughput that players measured.";
+
     STORE_BYTES = "seawall_store_bytes", Gauge, Bytes, [],
         "Bytes of stored responses.";
     STORE_RESPONSES = "seawall_store_responses", Gauge, Count, [],

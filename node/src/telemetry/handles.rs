@@ -14,18 +14,18 @@ use media::Kind;
 
 /// A counter that can also be read: `metrics` handles only write.
 #[derive(Debug)]
-pub(super) struct Count {
+pub(crate) struct Count {
     shown: Counter,
     value: AtomicU64,
 }
 
 impl Count {
-    pub(super) fn add(&self, n: u64) {
+    pub(crate) fn add(&self, n: u64) {
         self.shown.increment(n);
         self.value.fetch_add(n, Ordering::Relaxed);
     }
 
-    pub(super) fn value(&self) -> u64 {
+    pub(crate) fn value(&self) -> u64 {
         self.value.load(Ordering::Relaxed)
     }
 }
@@ -181,6 +181,47 @@ impl Handles {
         let none = self.parents.len() - 1;
         let index = parent.map_or(none, |ParentId(index)| index.min(none));
         &self.parents[index]
+    }
+}
+
+/// The handles of one presentation.
+#[derive(Debug)]
+pub(crate) struct StreamHandles {
+    pub(crate) viewers: Gauge,
+    pub(crate) requests: Count,
+    pub(crate) forward_requests: Count,
+    pub(crate) objects: Count,
+    pub(crate) viewer_bytes: Count,
+    pub(crate) parent_bytes: Count,
+    pub(crate) held: Count,
+    pub(crate) hold: Histogram,
+    pub(crate) reports: Count,
+    pub(crate) starved: Count,
+    pub(crate) buffer: Histogram,
+    pub(crate) startup: Histogram,
+    pub(crate) throughput: Histogram,
+}
+
+impl StreamHandles {
+    /// Registers the series of a presentation.
+    pub(super) fn resolve(recorder: &impl Recorder, stream: &str) -> Self {
+        let r = Registrar(recorder);
+        let stream = &[stream];
+        Self {
+            viewers: r.gauge(&catalog::STREAM_VIEWERS, stream),
+            requests: r.count(&catalog::STREAM_REQUESTS, stream),
+            forward_requests: r.count(&catalog::STREAM_FORWARD, stream),
+            objects: r.count(&catalog::STREAM_OBJECTS, stream),
+            viewer_bytes: r.count(&catalog::STREAM_VIEWER_BYTES, stream),
+            parent_bytes: r.count(&catalog::STREAM_PARENT_BYTES, stream),
+            held: r.count(&catalog::STREAM_HELD, stream),
+            hold: r.histogram(&catalog::STREAM_HOLD, stream),
+            reports: r.count(&catalog::STREAM_REPORTS, stream),
+            starved: r.count(&catalog::STREAM_STARVED, stream),
+            buffer: r.histogram(&catalog::STREAM_BUFFER, stream),
+            startup: r.histogram(&catalog::STREAM_STARTUP, stream),
+            throughput: r.histogram(&catalog::STREAM_THROUGHPUT, stream),
+        }
     }
 }
 

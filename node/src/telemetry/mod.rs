@@ -21,13 +21,16 @@ pub use access_log::{AccessLog, AccessLogError};
 pub use catalog::{CATALOG, Metric, Type};
 pub use event::{Ending, Event, FillEnding, FinishedRequest, Misbehavior};
 pub use figures::{Figures, Levels, ParentLevel};
+pub(crate) use handles::StreamHandles;
 pub(crate) use redact::path as path_without_secrets;
 
 use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::Clock;
@@ -38,9 +41,11 @@ use labels::{FillReason, HoldResult, StatusClass};
 
 /// The telemetry of one node.
 ///
-/// Invariant: nothing a peer sends becomes a label; every series exists from the start.
+/// Invariant: nothing a viewer sends becomes a label; every series exists from the start, but for those
+/// of presentations, which exist from their first playlist.
 pub struct Telemetry {
     handles: Handles,
+    recorder: PrometheusRecorder,
     rendered: PrometheusHandle,
     clock: Clock,
     access_log: Option<AccessLog>,
@@ -63,6 +68,7 @@ impl Telemetry {
         Self {
             handles: Handles::resolve(&recorder, node, parents),
             rendered: recorder.handle(),
+            recorder,
             clock,
             access_log,
             levels: OnceLock::new(),
@@ -158,6 +164,11 @@ impl Telemetry {
         {
             handles.log_lines.add(1);
         }
+    }
+
+    /// Registers the series of a presentation. Call it once for each.
+    pub(crate) fn stream(&self, name: &str) -> StreamHandles {
+        StreamHandles::resolve(&self.recorder, name)
     }
 
     /// Returns every metric in the Prometheus text format.
@@ -273,8 +284,11 @@ fn hold_result(request: &FinishedRequest<'_>) -> HoldResult {
 
 fn builder() -> PrometheusBuilder {
     let seconds = Matcher::Suffix("_seconds".to_owned());
+    let rates = Matcher::Suffix("_bits_per_second".to_owned());
     PrometheusBuilder::new()
         .set_buckets_for_metric(seconds, &SECONDS_BUCKETS)
+        .expect("the list of buckets is not empty")
+        .set_buckets_for_metric(rates, &RATE_BUCKETS)
         .expect("the list of buckets is not empty")
 }
 
@@ -295,6 +309,9 @@ pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 const SECONDS_BUCKETS: [f64; 16] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0,
 ];
+
+/// From a phone at the edge of a cell to a television on fiber, in bits per second.
+const RATE_BUCKETS: [f64; 10] = [2.5e5, 5e5, 1e6, 2e6, 4e6, 8e6, 1.6e7, 3.2e7, 1e8, 1e9];
 
 #[cfg(test)]
 mod tests;
