@@ -85,7 +85,8 @@ pub struct Heuristics {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NegativeLifetimes {
     by_status: Vec<(StatusCode, Duration)>,
-    other_errors: Duration,
+    client_errors: Duration,
+    server_errors: Duration,
 }
 
 impl NegativeLifetimes {
@@ -93,7 +94,8 @@ impl NegativeLifetimes {
     pub const fn none() -> Self {
         Self {
             by_status: Vec::new(),
-            other_errors: Duration::ZERO,
+            client_errors: Duration::ZERO,
+            server_errors: Duration::ZERO,
         }
     }
 
@@ -101,10 +103,35 @@ impl NegativeLifetimes {
     ///
     /// A status below 400 may be listed: 202 and 204 for media mean "not yet".
     pub const fn new(by_status: Vec<(StatusCode, Duration)>, other_errors: Duration) -> Self {
+        Self::by_class(by_status, other_errors, other_errors)
+    }
+
+    /// As [`NegativeLifetimes::new`], with one lifetime for other 4xx and one for other 5xx.
+    pub const fn by_class(
+        by_status: Vec<(StatusCode, Duration)>,
+        client_errors: Duration,
+        server_errors: Duration,
+    ) -> Self {
         Self {
             by_status,
-            other_errors,
+            client_errors,
+            server_errors,
         }
+    }
+
+    /// Returns the statuses that have lifetimes of their own, with them.
+    pub fn listed(&self) -> &[(StatusCode, Duration)] {
+        &self.by_status
+    }
+
+    /// Returns the lifetime of every 4xx that is not listed.
+    pub const fn client_errors(&self) -> Duration {
+        self.client_errors
+    }
+
+    /// Returns the lifetime of every 5xx that is not listed.
+    pub const fn server_errors(&self) -> Duration {
+        self.server_errors
     }
 
     /// Returns the lifetime of a negative answer, or `None` if the status is not negative.
@@ -112,7 +139,8 @@ impl NegativeLifetimes {
         let listed = self.by_status.iter().find(|(listed, _)| *listed == status);
         match listed {
             Some((_, lifetime)) => Some(*lifetime),
-            None if status.is_client_error() || status.is_server_error() => Some(self.other_errors),
+            None if status.is_client_error() => Some(self.client_errors),
+            None if status.is_server_error() => Some(self.server_errors),
             None => None,
         }
     }
@@ -145,6 +173,9 @@ mod tests {
             let expected = expected.map(Duration::from_millis);
             assert_eq!(lifetimes.of(status), expected, "{status}");
         }
+        let by_class = NegativeLifetimes::by_class(Vec::new(), second, Duration::ZERO);
+        assert_eq!(by_class.of(StatusCode::FORBIDDEN), Some(second));
+        assert_eq!(by_class.of(StatusCode::BAD_GATEWAY), Some(Duration::ZERO));
         assert_eq!(
             NegativeLifetimes::none().of(StatusCode::NOT_FOUND),
             Some(Duration::ZERO)
