@@ -95,7 +95,7 @@ impl Node {
                 ..media::hls::Limits::default()
             },
             forward_fields: fill::forward_fields(),
-            rules: Rules::dropping(config.query_dropped.clone()),
+            rules: config.rules.clone(),
             cache_name: CacheName::new(&config.name)?,
             via: via_of(&config.name),
             members: Members::new(&config.name),

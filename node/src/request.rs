@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, header};
 use tokio::time::Instant;
 
 use crate::respond::Failure;
-use crate::rules::{Rule, Rules};
+use crate::rules::{QueryRule, Rule, Rules};
 
 /// An admitted request in its normal form.
 #[derive(Clone, Debug)]
@@ -56,11 +56,11 @@ pub struct Query {
 }
 
 impl Query {
-    /// Sorts `raw` and drops the parameters named in `dropped`.
-    pub fn canonical(raw: &str, dropped: &[String]) -> Self {
+    /// Sorts `raw` and drops the parameters that `rule` does not keep.
+    pub fn canonical(raw: &str, rule: &QueryRule) -> Self {
         let mut parameters: Vec<&str> = raw
             .split('&')
-            .filter(|p| !p.is_empty() && !dropped.iter().any(|d| d == name_of(p)))
+            .filter(|p| !p.is_empty() && rule.keeps(name_of(p)))
             .collect();
         // Stable, so that repeated parameters keep the order their sender gave them.
         parameters.sort_by_key(|p| name_of(p));
@@ -128,7 +128,7 @@ impl Request {
             wants,
             host,
             path: path.to_owned(),
-            query: Query::canonical(head.uri.query().unwrap_or(""), &rule.query_dropped),
+            query: Query::canonical(head.uri.query().unwrap_or(""), &rule.query),
             rule,
             fields: head.headers,
             received_at: Instant::now(),

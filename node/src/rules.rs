@@ -1,146 +1,233 @@
 //! What an operator says about hosts and paths: which rule a request falls under, and what it asks for.
 //!
 //! A node reads its rules once, at start. Who calls it: admission looks up the rule of a request, and
-//! everything behind it asks that rule. Deliberately not here: how rules are written in a file (`config`),
-//! and the caching arithmetic that their policies steer (`cache`).
+//! everything behind it asks that rule; `seawall explain` asks why. Deliberately not here: how rules are
+//! written in a file (`config`), and the caching arithmetic that their policies steer (`cache`).
 
+mod fields;
+mod pattern;
+mod policies;
+
+pub use fields::{QueryRule, ResponseFields, refusal_to_forward, refusal_to_strip};
+pub use pattern::{HostPattern, PathPattern, PatternError, Scope, Unmatched};
+pub use policies::{Group, Policies, targeted_fields};
+
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
-use cache::{NegativeLifetimes, Policy};
-use http::StatusCode;
 use http::header::HeaderName;
-use media::Kind;
 
-/// The rules of a node.
-#[derive(Clone, Debug)]
+/// The rules of a node. The first one that matches counts, else the fallback.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
+    /// In the order of the configuration.
+    pub listed: Vec<ScopedRule>,
     /// What holds where no other rule matches.
-    fallback: Arc<Rule>,
+    pub fallback: Arc<Rule>,
+}
+
+/// A rule with the requests it is for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScopedRule {
+    /// Which requests it is for.
+    pub scope: Scope,
+    /// What it says.
+    pub rule: Arc<Rule>,
 }
 
 impl Rules {
     /// Returns rules of which the only one drops these query parameters everywhere.
     pub fn dropping(query_dropped: Vec<String>) -> Self {
         Self {
+            listed: Vec::new(),
             fallback: Arc::new(Rule {
-                name: "default".to_owned(),
-                query_dropped,
+                query: QueryRule::Dropped(query_dropped),
                 ..Rule::default()
             }),
         }
     }
 
-    /// Returns the rule for a host (in its normal form) and a path.
-    pub fn of(&self, _host: &str, _path: &str) -> &Arc<Rule> {
-        &self.fallback
+    /// Returns the same rules, with `query` where none of them matches.
+    #[must_use]
+    pub fn with_fallback_query(mut self, query: QueryRule) -> Self {
+        Arc::make_mut(&mut self.fallback).query = query;
+        self
+    }
+
+    /// Returns the rule for a host (in its normal form) and a path (as admitted, encoded).
+    pub fn of(&self, host: &str, path: &str) -> &Arc<Rule> {
+        if self.listed.is_empty() {
+            return &self.fallback;
+        }
+        let path = path_to_match(path);
+        self.listed
+            .iter()
+            .find(|listed| listed.scope.judge(host, &path).is_none())
+            .map_or(&self.fallback, |listed| &listed.rule)
+    }
+
+    /// Returns each listed rule up to the one that matches, with what kept it from matching.
+    ///
+    /// Without a match, all of them. For `seawall explain`.
+    pub fn considered(&self, host: &str, path: &str) -> Vec<(&Rule, Option<Unmatched>)> {
+        let path = path_to_match(path);
+        let mut considered = Vec::new();
+        for listed in &self.listed {
+            let unmatched = listed.scope.judge(host, &path);
+            considered.push((&*listed.rule, unmatched));
+            if unmatched.is_none() {
+                break;
+            }
+        }
+        considered
     }
 }
 
 /// What an operator says about the requests that one rule matches.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Its name, as `seawall explain` and events show it.
     pub name: String,
     /// How responses may be kept, by kind of media.
     pub policies: Policies,
-    /// Query parameters that never belong to a key and are not forwarded (CA-02).
-    pub query_dropped: Vec<String>,
+    /// Which query parameters belong to the key and are forwarded (CA-02).
+    pub query: QueryRule,
     /// Fields of the viewer's request that reach the parent, and by which `Vary` may select.
     pub forwarded_fields: Vec<HeaderName>,
+    /// Which fields of responses are kept.
+    pub response_fields: ResponseFields,
     /// Whether methods other than GET, HEAD and OPTIONS are relayed; otherwise they get a 405.
     pub relays_methods: bool,
 }
 
-/// The policies of a rule, one per kind of media, made once (protocol.md 7).
-#[derive(Clone, Debug)]
-pub struct Policies {
-    playlist: Arc<Policy>,
-    part: Arc<Policy>,
-    segment: Arc<Policy>,
-    mpd: Arc<Policy>,
-    other: Arc<Policy>,
-}
-
-impl Default for Policies {
+impl Default for Rule {
     fn default() -> Self {
-        let base = Policy {
-            stale_if_error: Duration::from_secs(30),
-            // Players state these on every request; they never select a representation.
-            ignored_vary: [
-                "origin",
-                "cmcd-request",
-                "cmcd-object",
-                "cmcd-status",
-                "cmcd-session",
-            ]
-            .map(HeaderName::from_static)
-            .to_vec(),
-            ..Policy::default()
-        };
-        let media = |negative: Duration| Policy {
-            freshness_default: MEDIA_LIFETIME,
-            negative_lifetimes: negative_lifetimes(negative),
-            ..base.clone()
-        };
         Self {
-            playlist: Arc::new(Policy {
-                freshness_default: PLAYLIST_LIFETIME,
-                freshness_ceiling: PLAYLIST_LIFETIME_MAX,
-                negative_lifetimes: negative_lifetimes(Duration::from_secs(1)),
-                ..base.clone()
-            }),
-            // A hinted part that is not there yet may be there in a moment (FM-15).
-            part: Arc::new(media(Duration::from_millis(100))),
-            segment: Arc::new(media(Duration::from_millis(200))),
-            mpd: Arc::new(Policy {
-                freshness_default: MPD_LIFETIME,
-                freshness_ceiling: MPD_LIFETIME,
-                negative_lifetimes: negative_lifetimes(Duration::from_millis(500)),
-                ..base.clone()
-            }),
-            other: Arc::new(Policy {
-                stale_if_error: Duration::ZERO,
-                ..base
-            }),
+            name: FALLBACK.to_owned(),
+            policies: Policies::default(),
+            query: QueryRule::default(),
+            forwarded_fields: Vec::new(),
+            response_fields: ResponseFields::default(),
+            relays_methods: false,
         }
     }
 }
 
-impl Policies {
-    /// Returns how responses of `kind` may be kept.
-    pub fn of(&self, kind: Kind) -> Arc<Policy> {
-        let policy = match kind {
-            Kind::MultivariantPlaylist | Kind::MediaPlaylist => &self.playlist,
-            Kind::Part => &self.part,
-            Kind::InitSegment | Kind::Segment => &self.segment,
-            Kind::Mpd => &self.mpd,
-            // LL-29: a key is stored only where the origin says so.
-            Kind::Key | Kind::Other => &self.other,
-        };
-        Arc::clone(policy)
+/// The name of the rule that holds where no other does.
+pub const FALLBACK: &str = "default";
+
+/// Returns the path in which patterns are looked for: decoded, but for encoded slashes.
+///
+/// An origin decodes before it chooses what to answer. If `/%70rivate/` did not match `/private/`, a
+/// viewer could choose under which rule the origin's answer is kept.
+fn path_to_match(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        match (first, after) {
+            (b'%', [high, low, tail @ ..]) => {
+                match hex(*high).zip(hex(*low)).map(|(h, l)| h << 4 | l) {
+                    // A slash in a name is not one between names.
+                    Some(b'/') | None => decoded.extend([b'%', *high, *low]),
+                    Some(byte) => decoded.push(byte),
+                }
+                rest = tail;
+            }
+            _ => {
+                decoded.push(first);
+                rest = after;
+            }
+        }
+    }
+    // Admission lets only paths through that decode to UTF-8; others match as they are written.
+    String::from_utf8(decoded).map_or(Cow::Borrowed(path), Cow::Owned)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|d| u8::try_from(d).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(listed: &[(&str, &[&str], &[&str])]) -> Rules {
+        let listed = listed
+            .iter()
+            .map(|(name, hosts, paths)| ScopedRule {
+                scope: Scope {
+                    hosts: hosts
+                        .iter()
+                        .map(|h| HostPattern::parse(h).unwrap())
+                        .collect(),
+                    paths: paths
+                        .iter()
+                        .map(|p| PathPattern::parse(p).unwrap())
+                        .collect(),
+                },
+                rule: Arc::new(Rule {
+                    name: (*name).to_owned(),
+                    ..Rule::default()
+                }),
+            })
+            .collect();
+        Rules {
+            listed,
+            ..Rules::default()
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_host_and_path_counts() {
+        let rules = rules(&[
+            ("clips", &["vod.example"], &["/vod/**/*.mp4"]),
+            ("vod", &["vod.example", "*.vod.example"], &["/vod"]),
+            ("private", &[], &["/private/"]),
+            ("rest of live", &["live.example"], &[]),
+        ]);
+        for (host, path, expected) in [
+            ("vod.example", "/vod/a/b.mp4", "clips"),
+            ("vod.example", "/vod/b.mp4", "clips"),
+            ("vod.example", "/vod/a/b.m4s", "vod"),
+            ("a.vod.example", "/vod/b.mp4", "vod"),
+            ("vod.example:8443", "/vod", "vod"),
+            ("vod.example", "/vodka/a", "default"),
+            ("b.a.vod.example", "/vod/b.mp4", "default"),
+            ("other.example", "/private/a", "private"),
+            ("other.example", "/%70rivate/a", "private"),
+            ("other.example", "/private%2Fa", "default"),
+            ("live.example", "/anything", "rest of live"),
+            ("other.example", "/anything", "default"),
+        ] {
+            assert_eq!(rules.of(host, path).name, expected, "{host}{path}");
+        }
+    }
+
+    #[test]
+    fn it_can_be_told_why_rules_did_not_match() {
+        let rules = rules(&[
+            ("a", &["a.example"], &[]),
+            ("b", &[], &["/b/"]),
+            ("c", &[], &["/c/"]),
+            ("d", &[], &[]),
+        ]);
+        let considered: Vec<_> = rules
+            .considered("x.example", "/c/1")
+            .into_iter()
+            .map(|(rule, why)| (rule.name.as_str(), why))
+            .collect();
+        assert_eq!(
+            considered,
+            [
+                ("a", Some(Unmatched::Host)),
+                ("b", Some(Unmatched::Path)),
+                ("c", None)
+            ]
+        );
     }
 }
-
-fn negative_lifetimes(not_found: Duration) -> NegativeLifetimes {
-    let by_status = vec![
-        (StatusCode::NOT_FOUND, not_found),
-        (StatusCode::GONE, not_found),
-        // FM-16: successes that mean "not yet".
-        (StatusCode::ACCEPTED, Duration::ZERO),
-        (StatusCode::NO_CONTENT, Duration::ZERO),
-    ];
-    NegativeLifetimes::new(by_status, Duration::ZERO)
-}
-
-/// Segments and parts about which the origin says nothing: longer than any live window needs them.
-const MEDIA_LIFETIME: Duration = Duration::from_secs(60);
-
-/// Playlists about which the origin says nothing, before their target duration is known.
-const PLAYLIST_LIFETIME: Duration = Duration::from_secs(2);
-
-/// Multivariant playlists: an operator's change of the ladder shows within this time.
-const PLAYLIST_LIFETIME_MAX: Duration = Duration::from_secs(10);
-
-/// Manifests of live presentations change with every segment (LD-10).
-const MPD_LIFETIME: Duration = Duration::from_secs(1);

@@ -8,6 +8,7 @@ use node::config::{
     read_headers, read_parents,
 };
 use node::node::NodeConfig;
+use node::rules::QueryRule;
 use node::upstream::{ParentConfig, Selection};
 
 /// The configuration of a shield, checked.
@@ -83,7 +84,8 @@ impl Config {
             "does not belong to a shield",
             "viewers talk to edges, which have this table",
         );
-        let common = Common::read(root);
+        // Edges have normalized what viewers sent; a shield takes it as it comes.
+        let common = Common::read(root, &QueryRule::default());
         let origins = read_parents(root, "origin", EXAMPLE, |parent, section| Origin {
             parent,
             backup: section.value("backup", false, flag),
@@ -110,9 +112,8 @@ impl Config {
             .into_iter()
             .map(Origin::into_parent_config)
             .collect();
-        // Edges have normalized what viewers sent; a shield takes it as it comes.
         self.common
-            .into_node_config(parents, Selection::Ordered, false, Vec::new())
+            .into_node_config(parents, Selection::Ordered, false, QueryRule::default())
     }
 
     /// Returns the configuration in effect as text: what the file says and every default, without
@@ -181,6 +182,9 @@ mod tests {
         [listen]
         http = ["10.0.0.1:8080"]
         workers = 2
+        [[rule]]
+        name = "clips"
+        paths = ["/vod/**/*.mp4"]
         [[origin]]
         name = "spare"
         url = "https://spare.example"
@@ -207,7 +211,9 @@ mod tests {
             node.upstream.parents[0].host.as_deref(),
             Some("live.example")
         );
-        assert!(!node.cors && node.query_dropped.is_empty() && !node.listen.http3);
+        assert!(
+            !node.cors && node.rules.fallback.query == QueryRule::default() && !node.listen.http3
+        );
     }
 
     #[test]
@@ -240,11 +246,7 @@ mod tests {
     #[test]
     fn every_key_is_documented() {
         let page = include_str!("../../docs/configuration.md");
-        for key in config::known_keys(TEXT, Config::read) {
-            let is_documented = page.contains(&format!("| `{key}` |"))
-                || page.contains(&format!("`[{key}]`"))
-                || page.contains(&format!("`[[{key}]]`"));
-            assert!(is_documented, "docs/configuration.md does not have `{key}`");
-        }
+        let keys = config::known_keys(TEXT, Config::read);
+        assert_eq!(config::undocumented(page, keys), Vec::<String>::new());
     }
 }

@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use node::Clock;
 use node::listen::{ListenConfig, ListenLimits};
 use node::node::{LiveConfig, Node, NodeConfig, NodeLimits};
+use node::rules::Rules;
 use node::tasks::Tasks;
 use node::upstream::{
     Connector, ParentConfig, Selection, SimulatedNetwork, UpstreamConfig, UpstreamLimits,
@@ -150,7 +151,7 @@ pub fn config(name: &str, parents: &[&str]) -> NodeConfig {
         admin: None,
         access_log: None,
         cors: true,
-        query_dropped: vec!["CMCD".to_owned()],
+        rules: Rules::dropping(vec!["CMCD".to_owned()]),
     }
 }
 

@@ -7,10 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use super::problem::Wrong;
+use super::rules::read_rules;
 use super::section::{Item, Section};
 use super::values::{byte_size, count, duration, file, file_to_write, flag, name, percent, text};
 use crate::listen::{CertificateSource, ListenConfig, ListenLimits};
 use crate::node::{AccessLogConfig, AdminConfig, LiveConfig, NodeConfig, NodeLimits};
+use crate::rules::{QueryRule, Rules};
 use crate::upstream::{ParentConfig, Selection, UpstreamConfig, UpstreamLimits};
 
 /// The part of a configuration that every kind of node has.
@@ -28,6 +30,8 @@ pub struct Common {
     pub limits: NodeLimits,
     /// Bounds on connections and retries towards parents.
     pub upstream: UpstreamLimits,
+    /// What holds for which hosts and paths.
+    pub rules: Rules,
     /// The private listener, if any.
     pub admin: Option<AdminConfig>,
     /// The access log, if any.
@@ -51,13 +55,14 @@ impl Common {
             live: LiveConfig::default(),
             limits: NodeLimits::default(),
             upstream: UpstreamLimits::default(),
+            rules: Rules::default(),
             admin: None,
             access_log: None,
         }
     }
 
-    /// Reads the keys that every kind of node has.
-    pub fn read(root: &mut Section<'_>) -> Self {
+    /// Reads the keys that every kind of node has. Rules that do not speak of queries have `query`.
+    pub fn read(root: &mut Section<'_>, query: &QueryRule) -> Self {
         let name = root.required("name", "\"fra-1\"", name).unwrap_or_default();
         let listen = read_listen(root.table("listen"));
         let store_bytes = read_store(root.table("store"));
@@ -68,18 +73,20 @@ impl Common {
             live: read_live(root.table("live")),
             limits: read_limits(root.table("limits"), store_bytes),
             upstream: read_upstream(root.table("upstream")),
+            rules: read_rules(root, query),
             admin: read_admin(root.table("admin")),
             access_log: read_access_log(root.table("access_log")),
         }
     }
 
-    /// Returns the configuration of a node with these parents.
+    /// Returns the configuration of a node with these parents. Where no rule matches, queries are
+    /// kept by `query`.
     pub fn into_node_config(
         self,
         parents: Vec<ParentConfig>,
         selection: Selection,
         cors: bool,
-        query_dropped: Vec<String>,
+        query: QueryRule,
     ) -> NodeConfig {
         NodeConfig {
             upstream: UpstreamConfig {
@@ -96,7 +103,7 @@ impl Common {
             admin: self.admin,
             access_log: self.access_log,
             cors,
-            query_dropped,
+            rules: self.rules.with_fallback_query(query),
         }
     }
 }

@@ -5,11 +5,15 @@
 
 use std::fmt::{Display, Write};
 use std::path::Path;
+use std::time::Duration;
+
+use cache::Policy;
 
 use super::Common;
 use super::parent::Parent;
 use super::values::{ByteSize, duration_text};
 use crate::listen::CertificateSource;
+use crate::rules::{Group, QueryRule, ResponseFields, Rule, Rules, ScopedRule};
 
 /// A configuration in effect, written table by table.
 #[derive(Debug, Default)]
@@ -29,6 +33,7 @@ impl Effective {
         effective.limits(common);
         effective.upstream(common);
         effective.private(common);
+        effective.rules(&common.rules);
         effective
     }
 
@@ -173,6 +178,60 @@ impl Effective {
         }
     }
 
+    fn rules(&mut self, rules: &Rules) {
+        self.table("cache");
+        self.saying(&rules.fallback);
+        for ScopedRule { scope, rule } in &rules.listed {
+            self.member("rule");
+            self.line("name", quoted(&rule.name));
+            if !scope.hosts.is_empty() {
+                self.line("hosts", quoted_list(&scope.hosts));
+            }
+            if !scope.paths.is_empty() {
+                self.line("paths", quoted_list(&scope.paths));
+            }
+            match &rule.query {
+                QueryRule::Dropped(names) => self.line("query_dropped", quoted_list(names)),
+                QueryRule::Kept(names) => self.line("query_kept", quoted_list(names)),
+            }
+            self.saying(rule);
+        }
+    }
+
+    /// Writes what `[cache]` can say as well as a rule.
+    fn saying(&mut self, rule: &Rule) {
+        let all = rule.policies.of_group(Group::Other);
+        self.line("ignore_cache_control", all.ignore_cache_control);
+        self.line("targeted", !all.targeted_fields.is_empty());
+        self.line("obey_viewers", all.obeys_request_directives);
+        self.line("trust_date", all.trusts_date);
+        self.line("store_set_cookie", all.stores_set_cookie);
+        self.line("ignore_vary", quoted_list(&all.ignored_vary));
+        match &all.heuristics {
+            Some(heuristics) => self.line(
+                "heuristics",
+                format_args!(
+                    "{{ percent = \"{}%\", ceiling = {} }}",
+                    heuristics.percent,
+                    time(heuristics.ceiling)
+                ),
+            ),
+            None => self.line("heuristics", "{ percent = \"0%\" }"),
+        }
+        if all.stale_ceiling < Duration::MAX {
+            self.line("stale_ceiling", time(all.stale_ceiling));
+        }
+        self.line("forward_headers", quoted_list(&rule.forwarded_fields));
+        match &rule.response_fields {
+            ResponseFields::Without(names) => self.line("strip_headers", quoted_list(names)),
+            ResponseFields::Only(names) => self.line("keep_headers", quoted_list(names)),
+        }
+        self.line("relay_methods", rule.relays_methods);
+        for group in Group::ALL {
+            self.line(group.name(), kind(rule.policies.of_group(group)));
+        }
+    }
+
     fn push(&mut self, arguments: std::fmt::Arguments<'_>) {
         self.text
             .write_fmt(arguments)
@@ -196,6 +255,38 @@ pub fn quoted_list(values: &[impl Display]) -> String {
 
 fn quoted_path(path: &Path) -> String {
     quoted(&path.display().to_string())
+}
+
+/// Returns what a rule says of one kind of media.
+fn kind(policy: &Policy) -> String {
+    let mut text = format!(
+        "{{ floor = {}, default = {}",
+        time(policy.freshness_floor),
+        time(policy.freshness_default)
+    );
+    if policy.freshness_ceiling < Duration::MAX {
+        text += &format!(", ceiling = {}", time(policy.freshness_ceiling));
+    }
+    let negative = &policy.negative_lifetimes;
+    let listed = negative
+        .listed()
+        .iter()
+        .map(|(status, lifetime)| format!("{} = {}", status.as_u16(), time(*lifetime)));
+    let classes = [
+        format!("4xx = {}", time(negative.client_errors())),
+        format!("5xx = {}", time(negative.server_errors())),
+    ];
+    let negative: Vec<String> = listed.chain(classes).collect();
+    text + &format!(
+        ", stale_while_revalidate = {}, stale_if_error = {}, negative = {{ {} }} }}",
+        time(policy.stale_while_revalidate),
+        time(policy.stale_if_error),
+        negative.join(", ")
+    )
+}
+
+fn time(duration: Duration) -> String {
+    quoted(&duration_text(duration))
 }
 
 fn size(bytes: u64) -> String {

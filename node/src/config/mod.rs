@@ -13,6 +13,7 @@ mod common;
 mod effective;
 mod parent;
 mod problem;
+mod rules;
 mod section;
 mod unknown;
 mod values;
@@ -23,7 +24,8 @@ pub use parent::{Parent, read_headers, read_parents};
 pub use problem::{ConfigError, Problems, Styling, Wrong};
 pub use section::{Item, Section};
 pub use values::{
-    ByteSize, byte_size, count, duration, file, flag, host, name, parameter_name, percent, url,
+    ByteSize, byte_size, count, duration, duration_text, file, flag, host, name, parameter_name,
+    percent, url,
 };
 
 use std::fs;
@@ -126,6 +128,28 @@ pub fn known_keys<T>(text: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Ve
     read(&mut root);
     drop(root);
     reader.known()
+}
+
+/// Returns those of `keys` that `page`, the documentation, does not have.
+///
+/// What `[cache]` and `[[rule]]` have in common is documented once, as the rule's; what all kinds of media
+/// have in common once, as `KIND`'s.
+pub fn undocumented(page: &str, keys: Vec<String>) -> Vec<String> {
+    let shown = |key: &str| {
+        let key = key.replacen("cache.", "rule.", 1);
+        let kinds = crate::rules::Group::ALL.map(|group| format!("rule.{}", group.name()));
+        let of_kind = kinds
+            .iter()
+            .find_map(|kind| key.strip_prefix(kind.as_str()));
+        of_kind.map_or(key.clone(), |rest| format!("rule.KIND{rest}"))
+    };
+    let is_documented = |key: &String| {
+        let key = shown(key);
+        page.contains(&format!("| `{key}` |"))
+            || page.contains(&format!("`[{key}]`"))
+            || page.contains(&format!("`[[{key}]]`"))
+    };
+    keys.into_iter().filter(|key| !is_documented(key)).collect()
 }
 
 /// Bytes of a configuration file.

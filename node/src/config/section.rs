@@ -312,13 +312,15 @@ impl<'r> Section<'r> {
 
     /// Reports what is wrong with one of [`Section::entries`], without showing its line.
     pub fn wrong_secret(&self, key: &str, item: &Item<'_>, wrong: Wrong) {
+        self.wrong_entry(key, item, wrong.of_secret());
+    }
+
+    /// Reports what is wrong with one of [`Section::entries`].
+    pub fn wrong_entry(&self, key: &str, item: &Item<'_>, wrong: Wrong) {
         self.report(Problem {
             title: format!("`{}` {}", self.dotted(key).escape_default(), wrong.what),
             span: Some(item.span()),
-            allowed: wrong.allowed,
-            elsewhere: None,
-            help: None,
-            is_secret: true,
+            ..Problem::of(wrong)
         });
     }
 

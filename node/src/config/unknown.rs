@@ -38,7 +38,14 @@ impl Unknown {
             (None, Some(path)) if parent_of(path).is_empty() => {
                 "it belongs at the top of the file, before the first [table]".to_owned()
             }
-            (None, Some(path)) => format!("it belongs in [{}]", parent_of(path)),
+            (None, Some(path)) => {
+                let parent = parent_of(path);
+                let written = tables.get(last_of(parent)).cloned();
+                format!(
+                    "it belongs in {}",
+                    written.unwrap_or_else(|| format!("[{parent}]"))
+                )
+            }
             (None, None) => {
                 let names: Vec<&str> = known.iter().filter(here).map(|p| last_of(p)).collect();
                 format!("known here: {}", names.join(", "))

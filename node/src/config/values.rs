@@ -58,10 +58,19 @@ pub fn byte_size(range: RangeInclusive<u64>) -> impl Fn(&Item<'_>) -> Result<u64
     }
 }
 
-const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const DURATION_UNITS: [(&str, u64); 5] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1000),
+    ("ms", 1),
+];
 
 /// Formats a duration as the configuration writes it: `500ms`, `2s`.
-pub(super) fn duration_text(duration: Duration) -> String {
+pub fn duration_text(duration: Duration) -> String {
+    if duration.is_zero() {
+        return "0s".to_owned();
+    }
     let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let fits =
         |&&(_, unit): &&(&str, u64)| milliseconds >= unit && milliseconds.is_multiple_of(unit);
@@ -75,7 +84,7 @@ pub fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Item<'_>) -> Result
         let wrong = || {
             Wrong::new(
                 "is not a duration",
-                "a whole number with a unit: \"500ms\", \"2s\", \"5m\", \"1h\"",
+                "a whole number with a unit: \"500ms\", \"2s\", \"5m\", \"1h\", \"1d\"",
             )
         };
         let (number, unit) = number_and_unit(item).ok_or_else(wrong)?;

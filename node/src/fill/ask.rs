@@ -106,7 +106,12 @@ impl<'a> Ask<'a> {
             status,
             waited,
         });
-        answered.map_err(|error| failure_of(&error))
+        let mut response = answered.map_err(|error| failure_of(&error))?;
+        // Before anything is decided about it: what an operator strips does not count.
+        let path = request.path_and_query.split('?').next().unwrap_or("/");
+        let rule = node.rules.of(&request.host, path);
+        rule.response_fields.apply(&mut response.head.headers);
+        Ok(response)
     }
 
     /// Asks and reads the body whole, at most `bytes_max` of it.

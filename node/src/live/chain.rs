@@ -21,6 +21,7 @@ use crate::fill::{Ask, HOLD_MARGIN};
 use crate::node::Node;
 use crate::request::{self, Query};
 use crate::respond::Failure;
+use crate::rules::QueryRule;
 use crate::telemetry::{Event, Misbehavior};
 use crate::upstream::Class;
 
@@ -182,7 +183,9 @@ fn directed_query(query: &str, position: Position) -> String {
         raw.push_str(&format!("&_HLS_part={part}"));
     }
     // LL-25: directives are sorted among the other parameters.
-    Query::canonical(&raw, &[]).whole().to_owned()
+    Query::canonical(&raw, &QueryRule::default())
+        .whole()
+        .to_owned()
 }
 
 /// Shows a version to who waits, remembers what its URIs are, and fetches what it hints.

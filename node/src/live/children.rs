@@ -118,7 +118,7 @@ pub(super) fn locate(address: &Address, uri: &str, rules: &Rules) -> Option<(Str
     };
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let path = if path.is_empty() { "/" } else { path };
-    let query = Query::canonical(query, &rules.of(&address.host, path).query_dropped);
+    let query = Query::canonical(query, &rules.of(&address.host, path).query);
     let target = request::path_and_query(path, query.whole());
     Some((address.host.clone(), target))
 }

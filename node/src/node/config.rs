@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::listen::ListenConfig;
+use crate::rules::Rules;
 use crate::upstream::UpstreamConfig;
 
 /// Everything a node needs to run, checked.
@@ -28,8 +29,8 @@ pub struct NodeConfig {
     pub access_log: Option<AccessLogConfig>,
     /// Whether the node answers for cross-origin pages: CORS fields and OPTIONS (CA-12).
     pub cors: bool,
-    /// Query parameters that never belong to a key and are not forwarded, e.g. `CMCD` (CA-02).
-    pub query_dropped: Vec<String>,
+    /// What holds for which hosts and paths.
+    pub rules: Rules,
 }
 
 /// How live playlists are followed.
