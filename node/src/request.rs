@@ -4,6 +4,11 @@
 //! One normalization serves both the cache key and the request to the parent, so that the two cannot
 //! disagree. Deliberately not here: any knowledge of media.
 
+mod normal;
+
+pub(crate) use normal::hex;
+pub use normal::plain_host;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +50,8 @@ pub enum Wants {
 }
 
 /// A canonical query: parameters in byte order of their raw names, values byte for byte (CA-02, CA-03).
+///
+/// Only `&` separates, names are compared as they are written, and repeated ones keep their order (B51).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
     /// Everything but the three delivery directives.
@@ -101,7 +108,8 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// A method other than GET, HEAD or OPTIONS; no or a malformed host; a path with dot segments;
+    /// A method other than GET, HEAD or OPTIONS; no or a malformed host; a path that servers could read
+    /// differently (B58 to B61);
     /// a target longer than `target_bytes_max`; a request that already passed this node (RFC 8586).
     pub fn admit(request: http::Request<()>, rules: &Admission<'_>) -> Result<Self, Failure> {
         let (head, ()) = request.into_parts();
@@ -117,7 +125,7 @@ impl Request {
         }
         let host = host_of(&head.uri, &head.headers).ok_or(Failure::HostMissing)?;
         let path = head.uri.path();
-        if !is_plain_path(path) {
+        if !normal::is_plain_path(path) {
             return Err(Failure::PathRefused);
         }
         if has_passed(&head.headers, rules.node_name) {
@@ -179,7 +187,7 @@ pub fn key_of(host: &str, path: &str, query: &str) -> CacheKey {
 
 /// Returns the key of a resource whose path and canonical query are one text.
 pub fn key_of_target(host: &str, target: &str) -> CacheKey {
-    // The scheme is not part of it: a node serves the same content on all its listeners.
+    // The scheme is not part of it: parents never learn it (docs/decisions/0005).
     CacheKey::new(format!("//{host}{target}"))
 }
 
@@ -223,42 +231,6 @@ fn host_of(uri: &http::Uri, fields: &HeaderMap) -> Option<String> {
         }
     };
     plain_host(raw)
-}
-
-/// Returns a host in the form that keys have: lower case, without default port and final dot.
-pub fn plain_host(raw: &str) -> Option<String> {
-    let is_sound = !raw.is_empty()
-        && raw.len() <= 255 + 6
-        && raw
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
-    if !is_sound {
-        return None;
-    }
-    let host = raw.to_ascii_lowercase();
-    let bare = host
-        .strip_suffix(":443")
-        .or_else(|| host.strip_suffix(":80"))
-        .unwrap_or(&host);
-    Some(bare.strip_suffix('.').unwrap_or(bare).to_owned())
-}
-
-fn is_plain_path(path: &str) -> bool {
-    path.starts_with('/') && !path.split('/').any(is_dot_segment)
-}
-
-fn is_dot_segment(segment: &str) -> bool {
-    let mut dots = 0;
-    let mut rest = segment.as_bytes();
-    while let [first, tail @ ..] = rest {
-        match (first, tail) {
-            (b'.', _) => rest = tail,
-            (b'%', [b'2', b'e' | b'E', after @ ..]) => rest = after,
-            _ => return false,
-        }
-        dots += 1;
-    }
-    dots == 1 || dots == 2
 }
 
 fn has_passed(fields: &HeaderMap, node_name: &str) -> bool {

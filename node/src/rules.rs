@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 use http::header::HeaderName;
 
+use crate::request::hex;
+
 /// The rules of a node. The first one that matches counts, else the fallback.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
@@ -116,12 +118,13 @@ impl Default for Rule {
 /// The name of the rule that holds where no other does.
 pub const FALLBACK: &str = "default";
 
-/// Returns the path in which patterns are looked for: decoded, but for encoded slashes.
+/// Returns the path in which patterns are looked for: decoded, but for encoded slashes, and with one slash
+/// where there are several.
 ///
-/// An origin decodes before it chooses what to answer. If `/%70rivate/` did not match `/private/`, a
-/// viewer could choose under which rule the origin's answer is kept.
+/// An origin decodes before it chooses what to answer, and most merge slashes. If `/a//%70rivate/` did not
+/// match `/a/private/`, a viewer could choose under which rule the origin's answer is kept.
 fn path_to_match(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') {
+    if !path.contains('%') && !path.contains("//") {
         return Cow::Borrowed(path);
     }
     let mut decoded = Vec::with_capacity(path.len());
@@ -136,6 +139,7 @@ fn path_to_match(path: &str) -> Cow<'_, str> {
                 }
                 rest = tail;
             }
+            (b'/', _) if decoded.last() == Some(&b'/') => rest = after,
             _ => {
                 decoded.push(first);
                 rest = after;
@@ -144,12 +148,6 @@ fn path_to_match(path: &str) -> Cow<'_, str> {
     }
     // Admission lets only paths through that decode to UTF-8; others match as they are written.
     String::from_utf8(decoded).map_or(Cow::Borrowed(path), Cow::Owned)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|d| u8::try_from(d).ok())
 }
 
 #[cfg(test)]
@@ -200,6 +198,8 @@ mod tests {
             ("b.a.vod.example", "/vod/b.mp4", "default"),
             ("other.example", "/private/a", "private"),
             ("other.example", "/%70rivate/a", "private"),
+            ("other.example", "/private//a", "private"),
+            ("vod.example", "/vod//a//%62.mp4", "clips"),
             ("other.example", "/private%2Fa", "default"),
             ("live.example", "/anything", "rest of live"),
             ("other.example", "/anything", "default"),

@@ -20,7 +20,7 @@ pub enum Failure {
     /// There is no usable host.
     #[error("host missing or malformed")]
     HostMissing,
-    /// The path has dot segments.
+    /// The path is malformed or has dot segments: servers could read it differently.
     #[error("path refused")]
     PathRefused,
     /// The request already passed this node.
@@ -146,7 +146,9 @@ impl Failure {
             Self::MethodNotAllowed => "Only GET, HEAD and OPTIONS are answered here.",
             Self::TargetTooLong => "The path and query are longer than this node accepts.",
             Self::HostMissing => "The request names no host, several, or a malformed one.",
-            Self::PathRefused => "The path contains dot segments; send it resolved.",
+            Self::PathRefused => {
+                "The path is malformed or has dot segments; send it resolved and encoded."
+            }
             Self::LoopDetected => {
                 "The request already passed this node; the configuration of parents has a loop."
             }
