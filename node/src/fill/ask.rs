@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use cache::StoredResponse;
 use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
@@ -83,6 +83,8 @@ impl<'a> Ask<'a> {
             headers.insert(CDN_LOOP, passed);
         }
         let request = ForwardRequest {
+            method: Method::GET,
+            body: Bytes::new(),
             host: self.host.to_owned(),
             path_and_query: self.target,
             headers,

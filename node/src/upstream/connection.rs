@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::dial::{Counted, Http2Driver, Http2Watch};
 use super::members::MemberId;
 use super::pool::Pool;
-use super::request::{Canonical, NoBody};
+use super::request::{Canonical, RequestBody};
 
 /// The right to one exchange on a connection; dropping it gives the place back.
 ///
@@ -41,12 +41,12 @@ pub(super) struct Lease {
 pub(super) enum LeasedWire {
     /// The connection itself, to be given back to its task.
     Http1 {
-        sender: Option<http1::SendRequest<NoBody>>,
-        back: mpsc::Sender<http1::SendRequest<NoBody>>,
+        sender: Option<http1::SendRequest<RequestBody>>,
+        back: mpsc::Sender<http1::SendRequest<RequestBody>>,
     },
     /// A handle on the connection.
     Http2 {
-        sender: http2::SendRequest<NoBody>,
+        sender: http2::SendRequest<RequestBody>,
         watch: Arc<Http2Watch>,
     },
 }
@@ -124,7 +124,9 @@ impl Lease {
                 let answered = sender.send_request(request.http1()).await;
                 answered.map_err(|source| {
                     let has_begun = self.received.load(Ordering::Acquire) != self.received_before;
-                    let replay = if is_reused && !has_begun {
+                    // RFC 9110 9.2.2: what is not idempotent goes again only if it never went out.
+                    let may_go_again = request.may_be_repeated() || source.is_canceled();
+                    let replay = if is_reused && !has_begun && may_go_again {
                         Replay::OnFreshConnection
                     } else {
                         Replay::No
@@ -140,7 +142,8 @@ impl Lease {
                 let answered = sender.send_request(request.http2()).await;
                 answered.map_err(|source| {
                     let is_dead = sender.is_closed() || watch.has_ended();
-                    let replay = if was_not_processed(&source) || (is_reused && is_dead) {
+                    let died_of_age = is_reused && is_dead && request.may_be_repeated();
+                    let replay = if was_not_processed(&source) || died_of_age {
                         Replay::OnOtherConnection
                     } else {
                         Replay::No
@@ -217,8 +220,8 @@ impl Keeper {
     /// Keeps an HTTP/1.1 connection going until it ends, is unused for too long, or the node ends.
     pub(super) async fn drive_http1(
         self,
-        mut driver: Box<http1::Connection<TokioIo<Counted>, NoBody>>,
-        mut back: mpsc::Receiver<http1::SendRequest<NoBody>>,
+        mut driver: Box<http1::Connection<TokioIo<Counted>, RequestBody>>,
+        mut back: mpsc::Receiver<http1::SendRequest<RequestBody>>,
     ) {
         let mut check_at = self.first_check();
         loop {
@@ -244,7 +247,7 @@ impl Keeper {
     }
 
     /// Keeps an HTTP/2 connection open for requests, under the same conditions.
-    pub(super) async fn drive_http2(self, mut driver: Http2Driver, watch: Arc<Http2Watch>) {
+    pub(super) async fn drive_http2(self, mut driver: Box<Http2Driver>, watch: Arc<Http2Watch>) {
         let mut check_at = self.first_check();
         loop {
             tokio::select! {

@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use super::config::ParentConfig;
 use super::connector::{Connector, Stream};
 use super::error::{ConnectError, UpstreamSetupError};
-use super::request::NoBody;
+use super::request::RequestBody;
 use super::trust::{self, ALPN_HTTP2};
 use crate::tasks::Tasks;
 
@@ -59,19 +59,19 @@ pub(super) struct Opened {
 pub(super) enum OpenedVersion {
     /// One exchange at a time.
     Http1 {
-        sender: http1::SendRequest<NoBody>,
-        driver: Box<http1::Connection<TokioIo<Counted>, NoBody>>,
+        sender: http1::SendRequest<RequestBody>,
+        driver: Box<http1::Connection<TokioIo<Counted>, RequestBody>>,
     },
     /// Many exchanges at once; the parent's SETTINGS are known.
     Http2 {
-        sender: http2::SendRequest<NoBody>,
-        driver: Http2Driver,
+        sender: http2::SendRequest<RequestBody>,
+        driver: Box<Http2Driver>,
         watch: Arc<Http2Watch>,
     },
 }
 
 /// The half of an HTTP/2 connection that takes requests.
-pub(super) type Http2Driver = http2::Connection<TokioIo<Counted>, NoBody, OwnedExecutor>;
+pub(super) type Http2Driver = http2::Connection<TokioIo<Counted>, RequestBody, OwnedExecutor>;
 
 impl Dialer {
     /// Checks the URL of `parent` and reads its certificates.
@@ -170,7 +170,7 @@ impl Dialer {
         watch.settings_of(&mut driver).await?;
         Ok(OpenedVersion::Http2 {
             sender,
-            driver,
+            driver: Box::new(driver),
             watch,
         })
     }

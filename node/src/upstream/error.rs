@@ -7,6 +7,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use http::Method;
+
 use super::ParentId;
 
 /// Why no parent answered a [`super::ForwardRequest`].
@@ -69,11 +71,12 @@ impl UpstreamError {
         }
     }
 
-    /// Returns whether another parent may be asked: no byte of an answer was seen.
-    pub(super) fn may_be_retried(&self) -> bool {
+    /// Returns whether another parent may be asked with `method`: no byte of an answer was seen, and what
+    /// is not idempotent was not even sent (RFC 9110 9.2.2).
+    pub(super) fn may_be_retried(&self, method: &Method) -> bool {
         match self {
             Self::Connect { .. } => true,
-            Self::Lost { has_begun, .. } => !has_begun,
+            Self::Lost { has_begun, .. } => !has_begun && method.is_idempotent(),
             // A full queue is load, not a fault: moving it to the next parent would spread it.
             Self::Request(_)
             | Self::QueueFull { .. }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::connection::{Lease, LeasedWire};
 use super::dial::Http2Watch;
 use super::pool::Pool;
-use super::request::NoBody;
+use super::request::RequestBody;
 
 /// The connections of one pool.
 ///
@@ -53,13 +53,13 @@ pub(super) enum Wire {
     /// One exchange at a time.
     Http1 {
         /// The connection, while nobody has it.
-        idle: Option<http1::SendRequest<NoBody>>,
+        idle: Option<http1::SendRequest<RequestBody>>,
         /// Where it goes after an exchange.
-        back: mpsc::Sender<http1::SendRequest<NoBody>>,
+        back: mpsc::Sender<http1::SendRequest<RequestBody>>,
     },
     /// Many exchanges at once.
     Http2 {
-        sender: http2::SendRequest<NoBody>,
+        sender: http2::SendRequest<RequestBody>,
         watch: Arc<Http2Watch>,
     },
 }
@@ -133,7 +133,7 @@ impl Members {
     pub(super) fn free(
         &mut self,
         id: MemberId,
-        returned: Option<http1::SendRequest<NoBody>>,
+        returned: Option<http1::SendRequest<RequestBody>>,
         now: Instant,
     ) {
         let Some(member) = self.find(id) else { return };

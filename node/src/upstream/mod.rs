@@ -182,7 +182,11 @@ impl Upstream {
             tried.push(parent);
             let has_other = tried.len() < shared.parents.len();
             let has_time = !deadline.left().is_zero();
-            if !(error.may_be_retried() && has_other && has_time && shared.retries.spend()) {
+            if !(error.may_be_retried(&request.method)
+                && has_other
+                && has_time
+                && shared.retries.spend())
+            {
                 return Err(error);
             }
             tracing::debug!(parent = shared.name(parent), %error, "asking the next parent");
@@ -264,7 +268,7 @@ impl Shared {
                 lease.retire_connection();
             }
             drop(lease);
-            // RFC 9110 9.2.2: GET is idempotent, and the parent cannot have answered it.
+            // The lease has judged whether the request may go out again (RFC 9110 9.2.2).
             lease = match lost.replay {
                 Replay::OnFreshConnection if !is_replay => {
                     pool.checkout_fresh(self.wait(deadline)).await?

@@ -28,7 +28,7 @@ use super::dial::{Dialer, Opened, OpenedVersion};
 use super::error::{ConnectError, UpstreamError};
 use super::health::{Fault, Health};
 use super::members::{MemberId, Members, Wire};
-use super::request::{Class, NoBody};
+use super::request::{Class, RequestBody};
 use crate::tasks::Tasks;
 
 /// The connections to one parent for one class of requests.
@@ -233,7 +233,7 @@ impl Pool {
     pub(super) fn give_back(
         self: &Arc<Self>,
         member: MemberId,
-        sender: http1::SendRequest<NoBody>,
+        sender: http1::SendRequest<RequestBody>,
     ) {
         self.change(|members| members.free(member, Some(sender), Instant::now()));
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
-use http_body_util::Empty;
+use http_body_util::Full;
 
 use super::config::{ParentConfig, ParentId};
 use super::error::{UpstreamError, UpstreamSetupError};
@@ -20,12 +20,16 @@ use super::error::{UpstreamError, UpstreamSetupError};
 /// What is asked of a parent, built from parsed fields only.
 #[derive(Clone)]
 pub struct ForwardRequest {
+    /// What is to be done. One that is not idempotent is sent once only.
+    pub method: Method,
     /// The host that the viewer asked.
     pub host: String,
     /// The canonical path and query, byte-preserving (CA-03).
     pub path_and_query: String,
     /// Header fields to send, chosen by allow-list.
     pub headers: HeaderMap,
+    /// The content; empty for GET.
+    pub body: Bytes,
     /// What belongs together and should come from one parent: the presentation.
     pub affinity: String,
     /// Which connections to use.
@@ -41,9 +45,11 @@ impl fmt::Debug for ForwardRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path_and_query.split('?').next().unwrap_or_default();
         f.debug_struct("ForwardRequest")
+            .field("method", &self.method)
             .field("host", &self.host)
             .field("path", &path)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("body_bytes", &self.body.len())
             .field("class", &self.class)
             .field("first_byte_timeout", &self.first_byte_timeout)
             .field("avoid", &self.avoid)
@@ -60,8 +66,8 @@ pub enum Class {
     Bulk,
 }
 
-/// The body of a forwarded request: there is none.
-pub(super) type NoBody = Empty<Bytes>;
+/// The body of a forwarded request, all there before it is sent.
+pub(super) type RequestBody = Full<Bytes>;
 
 /// The name of this node as other nodes read it.
 #[derive(Clone, Debug)]
@@ -91,11 +97,13 @@ impl NodeName {
 /// A request that any connection to one parent can carry.
 #[derive(Clone)]
 pub(super) struct Canonical {
+    method: Method,
     scheme: Scheme,
     authority: Authority,
     host: HeaderValue,
     target: PathAndQuery,
     headers: HeaderMap,
+    body: Bytes,
 }
 
 impl Canonical {
@@ -116,6 +124,9 @@ impl Canonical {
                 headers.append(name.clone(), value.clone());
             }
         }
+        if !request.body.is_empty() || is_expected_to_have_content(&request.method) {
+            headers.insert(header::CONTENT_LENGTH, request.body.len().into());
+        }
         append_to_list(&mut headers, CDN_LOOP, &node.cdn_loop);
         append_to_list(&mut headers, header::VIA, &node.via);
         for name in parent.headers.keys() {
@@ -127,6 +138,8 @@ impl Canonical {
             headers.append(name.clone(), value);
         }
         Ok(Self {
+            method: request.method.clone(),
+            body: request.body.clone(),
             scheme: parent.url.scheme().cloned().unwrap_or(Scheme::HTTP),
             authority: authority(host)?,
             host: HeaderValue::from_str(host).map_err(|e| UpstreamError::Request(e.into()))?,
@@ -135,8 +148,13 @@ impl Canonical {
         })
     }
 
+    /// Returns whether a parent may get the request again after it may have acted on it (RFC 9110 9.2.2).
+    pub(super) fn may_be_repeated(&self) -> bool {
+        self.method.is_idempotent()
+    }
+
     /// Returns the request in origin form with `Host` (RFC 9112 3.2.1).
-    pub(super) fn http1(&self) -> Request<NoBody> {
+    pub(super) fn http1(&self) -> Request<RequestBody> {
         let mut request = self.with_uri(Uri::from(self.target.clone()), Version::HTTP_11);
         request
             .headers_mut()
@@ -145,7 +163,7 @@ impl Canonical {
     }
 
     /// Returns the request with the pseudo-header fields of HTTP/2 (RFC 9113 8.3.1).
-    pub(super) fn http2(&self) -> Request<NoBody> {
+    pub(super) fn http2(&self) -> Request<RequestBody> {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
@@ -154,9 +172,9 @@ impl Canonical {
         self.with_uri(uri, Version::HTTP_2)
     }
 
-    fn with_uri(&self, uri: Uri, version: Version) -> Request<NoBody> {
-        let mut request = Request::new(NoBody::new());
-        *request.method_mut() = Method::GET;
+    fn with_uri(&self, uri: Uri, version: Version) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.version_mut() = version;
         *request.headers_mut() = self.headers.clone();
@@ -201,7 +219,7 @@ fn is_forwardable(name: &HeaderName) -> bool {
         "transfer-encoding",
         "upgrade",
         "trailer",
-        // RFC 9110 8.6, 10.1.1: there is no content to describe or to wait for.
+        // RFC 9110 8.6, 10.1.1: the body is all there; its length is counted, and nothing waits for it.
         "content-length",
         "expect",
         // Written from the parent's configuration or the `host` field.
@@ -210,6 +228,11 @@ fn is_forwardable(name: &HeaderName) -> bool {
         "max-forwards",
     ];
     !OURS.contains(&name.as_str())
+}
+
+/// RFC 9110 8.6: these say how long their content is, even if there is none.
+fn is_expected_to_have_content(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
 /// Adds one member to a list field, as one field line (RFC 9110 5.3).

@@ -221,6 +221,40 @@ async fn a_request_is_replayed_once_and_not_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rfc_9110_9_2_2_what_is_not_idempotent_is_sent_once_only() {
+    for (method, sent) in [(Method::POST, 1), (Method::PATCH, 1), (Method::PUT, 2)] {
+        let site = Site::new(&[HTTP1, HTTP1]);
+        let upstream = site.upstream();
+        get(&upstream, &bulk("/a")).await.unwrap();
+        settle().await;
+        // The parent reads the request on the kept connection and closes it without a byte.
+        let request = ForwardRequest {
+            method: method.clone(),
+            body: Bytes::from_static(b"once"),
+            ..bulk("/hangup")
+        };
+        let answered = upstream.fetch(&request).await;
+        assert_eq!(answered.is_ok(), sent == 2, "{method}: {answered:?}");
+        let asked = |n: usize| site.parents[n].seen();
+        let times = asked(0).iter().filter(|s| s.method == method).count();
+        assert_eq!((times, asked(1).len()), (sent, 0), "{method}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc_9110_9_2_2_what_was_never_sent_may_go_to_the_next_parent_whatever_the_method() {
+    let site = Site::new(&[HTTP1, HTTP1]);
+    site.parents[0].set_door(Door::Refusing);
+    let request = ForwardRequest {
+        method: Method::POST,
+        body: Bytes::from_static(b"once"),
+        ..bulk("/a")
+    };
+    let parent = get(&site.upstream(), &request).await.unwrap();
+    assert_eq!(parent, ParentId(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_replayed_after_the_first_byte_of_an_answer() {
     let site = Site::new(&[HTTP1, HTTP1]);
     site.parents[0].set_door(Door::ByHand(&[OK, "HTTP/1.1 200 OK\r\ncontent-le"]));

@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -78,9 +78,11 @@ struct Seen {
     connection: usize,
     /// The number of this request on its connection, from 0.
     nth: usize,
+    method: Method,
     uri: Uri,
     version: http::Version,
     headers: HeaderMap,
+    body: Bytes,
 }
 
 /// A parent that does what the path of a request says.
@@ -219,13 +221,17 @@ impl ScriptedParent {
         connection: usize,
         nth: usize,
     ) -> io::Result<Response<UnsyncBoxBody<Bytes, io::Error>>> {
-        let path = request.uri().path().to_owned();
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let path = head.uri.path().to_owned();
         self.seen.lock().push(Seen {
             connection,
             nth,
-            uri: request.uri().clone(),
-            version: request.version(),
-            headers: request.headers().clone(),
+            method: head.method,
+            uri: head.uri,
+            version: head.version,
+            headers: head.headers,
+            body,
         });
         let whole = || {
             Full::new(Bytes::from_static(WHOLE))
@@ -459,6 +465,8 @@ fn parent_config(parent: &ScriptedParent) -> ParentConfig {
 
 fn bulk(path_and_query: &str) -> ForwardRequest {
     ForwardRequest {
+        method: Method::GET,
+        body: Bytes::new(),
         host: "live.example".to_owned(),
         path_and_query: path_and_query.to_owned(),
         headers: HeaderMap::new(),

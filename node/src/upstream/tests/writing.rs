@@ -42,6 +42,32 @@ async fn a_request_is_written_anew_for_the_version_of_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rfc_9110_8_6_content_arrives_with_its_own_length_whatever_the_fields_said() {
+    for wire in [HTTP1, HTTP2] {
+        for (method, body, length) in [
+            (Method::PUT, &b"content"[..], Some("7")),
+            (Method::POST, b"", Some("0")),
+            (Method::DELETE, b"", None),
+            (Method::from_bytes(b"M-SEARCH").unwrap(), b"x", Some("1")),
+        ] {
+            let site = Site::new(std::slice::from_ref(&wire));
+            let request = ForwardRequest {
+                method: method.clone(),
+                headers: fields(&[("content-length", "99"), ("content-type", "text/plain")]),
+                body: Bytes::from_static(body),
+                ..bulk("/a")
+            };
+            get(&site.upstream(), &request).await.unwrap();
+            let seen = &site.parents[0].seen()[0];
+            assert_eq!((&seen.method, &seen.body[..]), (&method, body));
+            assert_eq!(text(seen, "content-type"), ["text/plain"]);
+            let lengths = text(seen, "content-length");
+            assert_eq!(lengths.first().map(String::as_str), length, "{method}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn ca_03_the_query_arrives_byte_by_byte() {
     let target = "/a%2fb/c~d?token=a~b%2Fc=&exp=1,2;3&x=%7e:/?@!$'()*&&y";
     for wire in [HTTP1, HTTP2] {
