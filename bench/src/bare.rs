@@ -14,7 +14,7 @@ use clap::Parser;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, AGE, CACHE_CONTROL, CONTENT_TYPE, DATE, ETAG};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use node::listen::{Bound, CertificateSource, ListenConfig, ListenLimits};
-use node::{Body, Exchange, Peer};
+use node::{Body, Exchange, Peer, Upload};
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
@@ -78,7 +78,7 @@ impl Bare {
 }
 
 impl Exchange for Bare {
-    async fn exchange(&self, _peer: &Peer, request: Request<()>) -> Response<Body> {
+    async fn exchange(&self, _peer: &Peer, request: Request<Upload>) -> Response<Body> {
         let path = request.uri().path();
         let Some((_, body)) = self.bodies.iter().find(|(of, _)| *of == path) else {
             let mut response = Response::new(Body::empty());

@@ -4,6 +4,7 @@
 //! admit ─► plan ─┬─ preflight             OPTIONS, answered here
 //!                ├─ live ───► hub         a live playlist this node follows
 //!                ├─ cached ─► store, fill everything else that may be shared
+//!                ├─ relay ──► parent      other methods, where a rule lets them through
 //!                └─ refuse                one table of failures
 //!          ─► finish ─► one event when the last byte has left
 //! ```
@@ -23,7 +24,8 @@ use crate::record::Record;
 use crate::request::{Request, Wants};
 use crate::respond::{self, Answer, Failure};
 use crate::route::{self, Plan};
-use crate::{cached, live};
+use crate::upload::Upload;
+use crate::{cached, live, relay};
 
 /// What answers requests: a node, or a bare responder that benchmarks measure beside it.
 pub trait Exchange: Clone + Send + Sync + 'static {
@@ -31,15 +33,17 @@ pub trait Exchange: Clone + Send + Sync + 'static {
     fn exchange(
         &self,
         peer: &Peer,
-        request: http::Request<()>,
+        request: http::Request<Upload>,
     ) -> impl Future<Output = http::Response<Body>> + Send;
 }
 
 impl Exchange for Arc<Node> {
-    async fn exchange(&self, peer: &Peer, request: http::Request<()>) -> http::Response<Body> {
+    async fn exchange(&self, peer: &Peer, request: http::Request<Upload>) -> http::Response<Body> {
         let mut record = Record::open(self, peer, &request);
+        let (head, upload) = request.into_parts();
+        let request = http::Request::from_parts(head, ());
         let answered = match Request::admit(request, &self.admission()) {
-            Ok(admitted) => answer(self, &admitted, &mut record).await,
+            Ok(admitted) => answer(self, &admitted, upload, &mut record).await,
             Err(failure) => Err(failure),
         };
         let answer = answered.unwrap_or_else(|failure| {
@@ -54,6 +58,7 @@ impl Exchange for Arc<Node> {
 async fn answer(
     node: &Arc<Node>,
     request: &Request,
+    upload: Upload,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
     let (plan, kind) = route::plan(node, request);
@@ -66,6 +71,7 @@ async fn answer(
             live::answer(node, request, &rendition).await?
         }
         Plan::Cached => cached::answer(node, request, kind).await?,
+        Plan::Relay => relay::answer(node, request, upload).await?,
     };
     let is_index = matches!(
         kind,

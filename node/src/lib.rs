@@ -17,6 +17,7 @@ pub mod listen;
 pub mod live;
 pub mod node;
 mod record;
+mod relay;
 pub mod request;
 pub mod respond;
 pub mod route;
@@ -24,8 +25,10 @@ pub mod rules;
 pub mod streams;
 pub mod tasks;
 pub mod telemetry;
+pub mod upload;
 pub mod upstream;
 
 pub use body::Body;
 pub use clock::Clock;
 pub use exchange::{Exchange, Peer, Protocol};
+pub use upload::Upload;

@@ -17,6 +17,7 @@ use cache::outcome::CacheNameError;
 use cache::{CacheKey, CacheName, Store};
 use http::{HeaderMap, HeaderValue};
 use moka::sync::Cache;
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::fill::{self, Fills};
@@ -52,6 +53,8 @@ pub struct Node {
     /// Keys whose last response could not be shared: asked for one by one for a while, so that a queue
     /// does not form behind each such answer.
     pub(crate) uncacheable: Cache<CacheKey, ()>,
+    /// Places for requests that are relayed, each with its content in memory.
+    pub(crate) relays: Semaphore,
     pub(crate) hub: Hub,
     pub(crate) upstream: Upstream,
     pub(crate) telemetry: Arc<Telemetry>,
@@ -106,6 +109,7 @@ impl Node {
                 .max_capacity(UNCACHEABLE_MAX)
                 .time_to_live(UNCACHEABLE_FOR)
                 .build(),
+            relays: Semaphore::new(config.limits.relays_max),
             hub: Hub::new(config.live.renditions_max, config.live.held_max),
             upstream,
             streams: Streams::new(&telemetry),

@@ -22,8 +22,10 @@ use crate::rules::{QueryRule, Rule, Rules};
 /// An admitted request in its normal form.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// GET or HEAD.
+    /// What the viewer wants.
     pub wants: Wants,
+    /// The method that says so.
+    pub method: Method,
     /// The host asked for: lower case, without the scheme's default port.
     pub host: String,
     /// The path, byte for byte.
@@ -47,6 +49,8 @@ pub enum Wants {
     HeadOnly,
     /// OPTIONS: what a cross-origin page may do (CA-12).
     Preflight,
+    /// Any other method: what only the origin can do.
+    Effect,
 }
 
 /// A canonical query: parameters in byte order of their raw names, values byte for byte (CA-02, CA-03).
@@ -108,8 +112,8 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// A method other than GET, HEAD or OPTIONS; no or a malformed host; a path that servers could read
-    /// differently (B58 to B61);
+    /// A method other than GET, HEAD or OPTIONS where it is not relayed; no or a malformed host; a path that
+    /// servers could read differently (B58 to B61);
     /// a target longer than `target_bytes_max`; a request that already passed this node (RFC 8586).
     pub fn admit(request: http::Request<()>, rules: &Admission<'_>) -> Result<Self, Failure> {
         let (head, ()) = request.into_parts();
@@ -117,7 +121,9 @@ impl Request {
             Method::GET => Wants::Content,
             Method::HEAD => Wants::HeadOnly,
             Method::OPTIONS => Wants::Preflight,
-            _ => return Err(Failure::MethodNotAllowed),
+            // A proxy's own business (RFC 9110 9.3.6), and a mirror that shows what parents were sent (9.3.8).
+            Method::CONNECT | Method::TRACE => return Err(Failure::MethodNotAllowed),
+            _ => Wants::Effect,
         };
         let target_bytes = head.uri.path_and_query().map_or(0, |pq| pq.as_str().len());
         if target_bytes > rules.target_bytes_max {
@@ -132,8 +138,12 @@ impl Request {
             return Err(Failure::LoopDetected);
         }
         let rule = Arc::clone(rules.rules.of(&host, path));
+        if wants == Wants::Effect && !rule.relays_methods {
+            return Err(Failure::MethodNotAllowed);
+        }
         Ok(Self {
             wants,
+            method: head.method,
             host,
             path: path.to_owned(),
             query: Query::canonical(head.uri.query().unwrap_or(""), &rule.query),

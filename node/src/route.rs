@@ -24,6 +24,8 @@ pub enum Plan {
     Live(Arc<Rendition>),
     /// Answer from the store or a fill.
     Cached,
+    /// Let a parent answer.
+    Relay,
     /// Say no without asking anyone.
     Refuse(Failure),
 }
@@ -32,6 +34,9 @@ pub enum Plan {
 pub fn plan(node: &Node, request: &Request) -> (Plan, Kind) {
     if request.wants == Wants::Preflight {
         return (Plan::Preflight, Kind::Other);
+    }
+    if request.wants == Wants::Effect {
+        return (Plan::Relay, kind_of(node, request));
     }
     if let Some(rendition) = node.hub.rendition(&request.rendition_key()) {
         return (Plan::Live(rendition), Kind::MediaPlaylist);

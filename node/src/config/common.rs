@@ -281,6 +281,12 @@ fn read_limits(mut section: Section<'_>, store_bytes: u64) -> NodeLimits {
             default.target_bytes_max as u64,
             byte_size(256..=64 * KIB),
         )),
+        upload_bytes_max: bytes_as_usize(section.value(
+            "upload_bytes_max",
+            default.upload_bytes_max as u64,
+            byte_size(KIB..=64 * MIB),
+        )),
+        relays_max: section.value("relays_max", default.relays_max, count(1..=65_536)),
     }
 }
 

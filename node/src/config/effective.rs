@@ -133,6 +133,8 @@ impl Effective {
             quoted(&duration_text(limits.first_byte_timeout)),
         );
         self.line("target_bytes_max", size(limits.target_bytes_max as u64));
+        self.line("upload_bytes_max", size(limits.upload_bytes_max as u64));
+        self.line("relays_max", limits.relays_max);
     }
 
     fn upstream(&mut self, common: &Common) {

@@ -93,27 +93,7 @@ impl<'a> Ask<'a> {
             first_byte_timeout: self.first_byte_timeout,
             avoid: self.avoid,
         };
-        node.streams
-            .forwarded(&request.host, &request.path_and_query);
-        let asked_at = Instant::now();
-        let answered = node.upstream.fetch(&request).await;
-        let (parent, status) = match &answered {
-            Ok(response) => (Some(response.parent), Some(response.head.status)),
-            Err(error) => (error.parent(), None),
-        };
-        let waited = asked_at.elapsed();
-        node.telemetry.record(Event::ForwardFinished {
-            parent,
-            class: request.class,
-            status,
-            waited,
-        });
-        let mut response = answered.map_err(|error| failure_of(&error))?;
-        // Before anything is decided about it: what an operator strips does not count.
-        let path = request.path_and_query.split('?').next().unwrap_or("/");
-        let rule = node.rules.of(&request.host, path);
-        rule.response_fields.apply(&mut response.head.headers);
-        Ok(response)
+        fetch(node, &request).await
     }
 
     /// Asks and reads the body whole, at most `bytes_max` of it.
@@ -129,6 +109,38 @@ impl<'a> Ask<'a> {
         let age = age_on_arrival(&head.headers);
         Ok(Whole { head, text, age })
     }
+}
+
+/// Asks a parent, and tells how long that took.
+///
+/// # Errors
+///
+/// Whatever kept every parent from answering.
+pub(crate) async fn fetch(
+    node: &Node,
+    request: &ForwardRequest,
+) -> Result<ForwardResponse, Failure> {
+    node.streams
+        .forwarded(&request.host, &request.path_and_query);
+    let asked_at = Instant::now();
+    let answered = node.upstream.fetch(request).await;
+    let (parent, status) = match &answered {
+        Ok(response) => (Some(response.parent), Some(response.head.status)),
+        Err(error) => (error.parent(), None),
+    };
+    let waited = asked_at.elapsed();
+    node.telemetry.record(Event::ForwardFinished {
+        parent,
+        class: request.class,
+        status,
+        waited,
+    });
+    let mut response = answered.map_err(|error| failure_of(&error))?;
+    // Before anything is decided about it: what an operator strips does not count.
+    let path = request.path_and_query.split('?').next().unwrap_or("/");
+    let rule = node.rules.of(&request.host, path);
+    rule.response_fields.apply(&mut response.head.headers);
+    Ok(response)
 }
 
 /// Reads a body to its end, into memory of its own.

@@ -13,6 +13,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::exchange::{Exchange, Peer, Protocol};
+use crate::upload::Upload;
 
 /// What answers on one listener, and how its answers are dressed.
 #[derive(Clone, Debug)]
@@ -41,7 +42,11 @@ impl<S: Exchange> Answerer<S> {
     }
 
     /// Answers one request of `peer`.
-    pub(super) async fn answer(&self, peer: &Arc<Peer>, request: Request<()>) -> Response<Body> {
+    pub(super) async fn answer(
+        &self,
+        peer: &Arc<Peer>,
+        request: Request<Upload>,
+    ) -> Response<Body> {
         let is_head = request.method() == Method::HEAD;
         let mut response = self.service.exchange(peer, request).await;
         let length = response.body().remaining_if_known();
@@ -97,7 +102,7 @@ mod tests {
     struct Five(StatusCode);
 
     impl Exchange for Five {
-        async fn exchange(&self, _peer: &Peer, _request: Request<()>) -> Response<Body> {
+        async fn exchange(&self, _peer: &Peer, _request: Request<Upload>) -> Response<Body> {
             let body = Body::full(Bytes::from_static(b"12345"));
             Response::builder().status(self.0).body(body).unwrap()
         }
@@ -111,7 +116,10 @@ mod tests {
             protocol,
             is_secure: true,
         });
-        let request = Request::builder().method(method).body(()).unwrap();
+        let request = Request::builder()
+            .method(method)
+            .body(Upload::empty())
+            .unwrap();
         let answerer = Answerer::new(Five(status), clock).announcing_http3(address);
         answerer.answer(&peer, request).await
     }

@@ -19,6 +19,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use quic::IncomingBody;
+
 pub use bind::{Addresses, BindError, Bound, Transport};
 pub use serving::{Drained, OpenConnections, Serving};
 pub use tcp::serve_stream;

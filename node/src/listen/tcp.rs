@@ -28,6 +28,7 @@ use super::{ListenLimits, limits};
 use crate::clock::Clock;
 use crate::exchange::{Exchange, Peer, Protocol};
 use crate::tasks::Tasks;
+use crate::upload::Upload;
 
 /// Serves HTTP/1.1 or HTTP/2 with prior knowledge on a clear-text stream, to its end.
 ///
@@ -191,10 +192,16 @@ async fn answer<S: Exchange>(
     request: Request<Incoming>,
 ) -> Result<Response<CountedBody>, Infallible> {
     let in_flight = activity.request();
-    // The body of the request is dropped unread: hyper then skips it or closes the connection, so
-    // that it cannot be taken for the next request.
-    let (head, _) = request.into_parts();
-    let response = answerer.answer(&peer, Request::from_parts(head, ())).await;
+    let (head, incoming) = request.into_parts();
+    // A body that nobody reads is dropped: hyper then skips it or closes the connection, so that it
+    // cannot be taken for the next request.
+    let upload = if Upload::has_meaning_with(&head.method) {
+        Upload::hyper(incoming)
+    } else {
+        Upload::empty()
+    };
+    let request = Request::from_parts(head, upload);
+    let response = answerer.answer(&peer, request).await;
     Ok(response.map(|body| CountedBody { body, in_flight }))
 }
 

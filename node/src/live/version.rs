@@ -115,7 +115,7 @@ impl Version {
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
         let body = match request.wants {
             Wants::Content => Body::full(bytes),
-            Wants::HeadOnly | Wants::Preflight => Body::empty(),
+            Wants::HeadOnly | Wants::Preflight | Wants::Effect => Body::empty(),
         };
         Answer {
             status: StatusCode::OK,

@@ -74,6 +74,10 @@ pub struct NodeLimits {
     pub first_byte_timeout: Duration,
     /// Bytes of a request's path and query.
     pub target_bytes_max: usize,
+    /// Bytes of the content of a relayed request, which is read whole before it is sent on.
+    pub upload_bytes_max: usize,
+    /// Relayed requests under way at once, each with its content in memory.
+    pub relays_max: usize,
 }
 
 impl Default for NodeLimits {
@@ -83,6 +87,8 @@ impl Default for NodeLimits {
             stall_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(5),
             target_bytes_max: 8 * 1024,
+            upload_bytes_max: 1024 * 1024,
+            relays_max: 256,
         }
     }
 }

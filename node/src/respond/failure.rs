@@ -14,6 +14,18 @@ pub enum Failure {
     /// The viewer used a method other than GET, HEAD or OPTIONS.
     #[error("method not allowed")]
     MethodNotAllowed,
+    /// The content of the request is larger than the limit.
+    #[error("content too large")]
+    UploadTooLarge,
+    /// The content of the request does not arrive.
+    #[error("content stalled")]
+    UploadStalled,
+    /// The content of the request ended early or is malformed.
+    #[error("content broken")]
+    UploadBroken,
+    /// Too many requests are relayed at once.
+    #[error("too many relayed requests")]
+    RelaysTooMany,
     /// The target is longer than the limit.
     #[error("target too long")]
     TargetTooLong,
@@ -108,8 +120,11 @@ impl Failure {
     fn row(self) -> Row {
         match self {
             Self::MethodNotAllowed => Row::refused(StatusCode::METHOD_NOT_ALLOWED),
+            Self::UploadTooLarge => Row::refused(StatusCode::PAYLOAD_TOO_LARGE),
+            Self::UploadStalled => Row::refused(StatusCode::REQUEST_TIMEOUT),
             Self::TargetTooLong => Row::refused(StatusCode::URI_TOO_LONG),
             Self::HostMissing
+            | Self::UploadBroken
             | Self::PathRefused
             | Self::DirectivesMalformed
             | Self::TooFarAhead => Row::refused(StatusCode::BAD_REQUEST),
@@ -120,7 +135,7 @@ impl Failure {
                 ..Row::refused(StatusCode::LOOP_DETECTED)
             },
             Self::HoldExpired => Row::crowded("http_response_timeout"),
-            Self::HeldTooMany => Row::crowded("connection_limit_reached"),
+            Self::HeldTooMany | Self::RelaysTooMany => Row::crowded("connection_limit_reached"),
             Self::ParentSaturated => Row {
                 stale_may_replace: true,
                 ..Row::crowded("connection_limit_reached")
@@ -144,6 +159,12 @@ impl Failure {
     fn text(self) -> &'static str {
         match self {
             Self::MethodNotAllowed => "Only GET, HEAD and OPTIONS are answered here.",
+            Self::UploadTooLarge => "The content is larger than this node accepts.",
+            Self::UploadStalled => "The content of the request did not arrive in time.",
+            Self::UploadBroken => {
+                "The content of the request ended early or differs from its announced length."
+            }
+            Self::RelaysTooMany => "Too many requests with content are under way.",
             Self::TargetTooLong => "The path and query are longer than this node accepts.",
             Self::HostMissing => "The request names no host, several, or a malformed one.",
             Self::PathRefused => {

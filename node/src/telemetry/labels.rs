@@ -128,6 +128,10 @@ label_values!(Kind {
 });
 label_values!(Failure {
     MethodNotAllowed => "method_not_allowed",
+    UploadTooLarge => "upload_too_large",
+    UploadStalled => "upload_stalled",
+    UploadBroken => "upload_broken",
+    RelaysTooMany => "relays_too_many",
     TargetTooLong => "target_too_long",
     HostMissing => "host_missing",
     PathRefused => "path_refused",

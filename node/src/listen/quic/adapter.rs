@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Who calls it: `connection`. Deliberately not here: clients, datagrams, streams a server would open
-//! in both directions, request bodies.
+//! in both directions.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -158,7 +158,11 @@ impl quic::Connection<Bytes> for H3Quic {
         };
         let stream = ResponseStream::new(sending, outbox.clone());
         *self.doors.last.lock() = Some(stream);
-        Poll::Ready(Ok(RequestIo { receiving, outbox }))
+        let head = HeadSink {
+            outbox,
+            id: stream_id(receiving.stream.id()),
+        };
+        Poll::Ready(Ok(RequestIo { receiving, head }))
     }
 
     fn opener(&self) -> Opener {
@@ -293,10 +297,25 @@ impl quic::SendStream<Bytes> for Sending {
 /// A request stream as h3 has it: it reads from the client and writes to an [`Outbox`].
 pub(super) struct RequestIo {
     receiving: Receiving,
-    outbox: Outbox,
+    head: HeadSink,
 }
 
-impl quic::SendStream<Bytes> for RequestIo {
+impl quic::BidiStream<Bytes> for RequestIo {
+    type SendStream = HeadSink;
+    type RecvStream = Receiving;
+
+    fn split(self) -> (HeadSink, Receiving) {
+        (self.head, self.receiving)
+    }
+}
+
+/// The sending half of a request stream as h3 has it: what it sends lands in an [`Outbox`].
+pub(super) struct HeadSink {
+    outbox: Outbox,
+    id: StreamId,
+}
+
+impl quic::SendStream<Bytes> for HeadSink {
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
         Poll::Ready(Ok(()))
     }
@@ -316,7 +335,29 @@ impl quic::SendStream<Bytes> for RequestIo {
     }
 
     fn send_id(&self) -> StreamId {
-        stream_id(self.receiving.stream.id())
+        self.id
+    }
+}
+
+impl quic::SendStream<Bytes> for RequestIo {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.head.poll_ready(cx)
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        self.head.send_data(data)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.head.poll_finish(cx)
+    }
+
+    fn reset(&mut self, reset_code: u64) {
+        self.head.reset(reset_code);
+    }
+
+    fn send_id(&self) -> StreamId {
+        self.head.send_id()
     }
 }
 

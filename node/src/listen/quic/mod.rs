@@ -2,13 +2,14 @@
 //!
 //! What is here: the endpoint of each worker, its settings, and which connections it takes. Who
 //! calls it: `serving`. Below it: `connection` drives one connection, `adapter` is what h3 sees of
-//! quinn, `response` writes one response, `steering` and `filter` bring packets to their worker.
+//! quinn, `response` writes one response, `incoming` reads the content of a request, `steering` and `filter` bring packets to their worker.
 //! Deliberately not here: 0-RTT, see `tls`.
 
 mod adapter;
 mod connection;
 pub(super) mod filter;
 mod frames;
+mod incoming;
 mod priority;
 mod response;
 mod steering;
@@ -29,6 +30,7 @@ use super::serving::Worker;
 use super::{ListenLimits, limits};
 use crate::exchange::Exchange;
 
+pub(crate) use incoming::IncomingBody;
 pub(super) use steering::{WORKERS_MAX, WorkerIndex};
 
 /// Secrets that all workers share, so that any of them can answer for any other.

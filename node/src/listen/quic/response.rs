@@ -2,7 +2,7 @@
 //!
 //! What is here: the request head by h3, the response head from h3's outbox, and the body written
 //! from its own bytes. Who calls it: `connection`, in a task per request. It calls the service
-//! through `answer`. Deliberately not here: request bodies, trailers.
+//! through `answer`. Deliberately not here: reading request bodies (`incoming`), trailers.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -11,16 +11,20 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h3::error::{Code, StreamError};
 use h3::server::RequestResolver;
+use http::Request;
+use http::header::CONTENT_LENGTH;
 use quinn::{SendStream, StoppedError, VarInt};
 use tokio::time::timeout;
 
 use super::adapter::{H3Quic, Outbox, code};
 use super::frames::data_header;
+use super::incoming::IncomingBody;
 use super::priority::Urgency;
 use crate::body::{Body, BodyError};
 use crate::exchange::{Exchange, Peer};
 use crate::listen::ListenLimits;
 use crate::listen::answer::Answerer;
+use crate::upload::Upload;
 
 /// The sending half of a request stream.
 ///
@@ -102,7 +106,7 @@ pub(super) async fn serve<S: Exchange>(
     limits: &ListenLimits,
 ) -> Option<ResponseStream> {
     let resolved = timeout(limits.head_timeout, request.resolve_request()).await;
-    let (request, mut h3_stream) = match resolved {
+    let (request, h3_stream) = match resolved {
         Ok(Ok(resolved)) => resolved,
         Ok(Err(StreamError::HeaderTooBig { .. })) => {
             // h3 has put its answer, 431, into the outbox.
@@ -117,6 +121,8 @@ pub(super) async fn serve<S: Exchange>(
             return None;
         }
     };
+    let (mut h3_stream, receiving) = h3_stream.split();
+    let (request, _unread) = with_upload(request, IncomingBody::new(receiving));
     let asked = Urgency::of(request.headers());
     let mut left = pin!(stream.stream.stopped());
     let response = tokio::select! {
@@ -141,6 +147,22 @@ pub(super) async fn serve<S: Exchange>(
             None
         }
     }
+}
+
+/// Gives a request the content that comes with it, or gives that back where the method has no use for
+/// it: it is then left unread until the response is written.
+fn with_upload(
+    request: Request<()>,
+    incoming: IncomingBody,
+) -> (Request<Upload>, Option<IncomingBody>) {
+    let (head, ()) = request.into_parts();
+    if !Upload::has_meaning_with(&head.method) {
+        return (Request::from_parts(head, Upload::empty()), Some(incoming));
+    }
+    let announced = head.headers.get(CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+    let upload = Upload::http3(incoming, announced);
+    (Request::from_parts(head, upload), None)
 }
 
 /// Writes the head from the outbox and then the body, whose bytes go to quinn as they are.

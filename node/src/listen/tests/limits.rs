@@ -8,7 +8,7 @@ use super::*;
 use crate::tasks::Tasks;
 
 /// Serves one end of a simulated connection and returns the other, with what owns the serving.
-fn simulated(service: Scripted) -> (DuplexStream, JoinSet<()>) {
+pub(super) fn simulated(service: Scripted) -> (DuplexStream, JoinSet<()>) {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let client = SocketAddr::from(([192, 0, 2, 1], 1));
     let mut serving = JoinSet::new();

@@ -2,12 +2,13 @@
 //!
 //! What is here: a server whose answers a test scripts, and one client for all protocols. The HTTP/3
 //! client is h3 over h3-quinn: an adapter that is not ours. Below it: `bodies`, `endings`, `limits`,
-//! `steering`.
+//! `steering`, `uploads`.
 
 mod bodies;
 mod endings;
 mod limits;
 mod steering;
+mod uploads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use bytes::{Buf as _, Bytes};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::body::Body;
 use crate::exchange::{Exchange, Peer};
+use crate::upload::Upload;
 
 /// How a client reaches the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,15 +59,15 @@ struct Scripted(Arc<dyn Script>);
 
 /// A function from request to answer.
 trait Script: Send + Sync {
-    fn run(&self, peer: Peer, request: Request<()>) -> BoxFuture<'static, Response<Body>>;
+    fn run(&self, peer: Peer, request: Request<Upload>) -> BoxFuture<'static, Response<Body>>;
 }
 
 impl<F, R> Script for F
 where
-    F: Fn(Peer, Request<()>) -> R + Send + Sync,
+    F: Fn(Peer, Request<Upload>) -> R + Send + Sync,
     R: Future<Output = Response<Body>> + Send + 'static,
 {
-    fn run(&self, peer: Peer, request: Request<()>) -> BoxFuture<'static, Response<Body>> {
+    fn run(&self, peer: Peer, request: Request<Upload>) -> BoxFuture<'static, Response<Body>> {
         self(peer, request).boxed()
     }
 }
@@ -73,7 +75,7 @@ where
 impl Scripted {
     fn new<F, R>(script: F) -> Self
     where
-        F: Fn(Peer, Request<()>) -> R + Send + Sync + 'static,
+        F: Fn(Peer, Request<Upload>) -> R + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
         Self(Arc::new(script))
@@ -89,7 +91,7 @@ impl Scripted {
 }
 
 impl Exchange for Scripted {
-    async fn exchange(&self, peer: &Peer, request: Request<()>) -> Response<Body> {
+    async fn exchange(&self, peer: &Peer, request: Request<Upload>) -> Response<Body> {
         self.0.run(peer.clone(), request).await
     }
 }
@@ -240,8 +242,8 @@ struct Client {
 }
 
 enum Sender {
-    H1(hyper::client::conn::http1::SendRequest<Empty<Bytes>>),
-    H2(hyper::client::conn::http2::SendRequest<Empty<Bytes>>),
+    H1(hyper::client::conn::http1::SendRequest<Full<Bytes>>),
+    H2(hyper::client::conn::http2::SendRequest<Full<Bytes>>),
     H3 {
         sender: h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
         connection: quinn::Connection,
@@ -255,7 +257,15 @@ impl Client {
     }
 
     async fn send(&mut self, request: Request<()>) -> Result<Answer, String> {
-        let hyper_request = request.clone().map(|()| Empty::new());
+        self.send_content(request, Bytes::new()).await
+    }
+
+    async fn send_content(
+        &mut self,
+        request: Request<()>,
+        content: Bytes,
+    ) -> Result<Answer, String> {
+        let hyper_request = request.clone().map(|()| Full::new(content.clone()));
         let answer = match &mut self.sender {
             Sender::H1(sender) => {
                 sender.ready().await.map_err(text)?;
@@ -275,6 +285,9 @@ impl Client {
             }
             Sender::H3 { sender, .. } => {
                 let mut stream = sender.send_request(request).await.map_err(text)?;
+                if !content.is_empty() {
+                    stream.send_data(content).await.map_err(text)?;
+                }
                 stream.finish().await.map_err(text)?;
                 let (head, ()) = stream.recv_response().await.map_err(text)?.into_parts();
                 Answer {
