@@ -1,9 +1,8 @@
 //! When a request that changes something makes what is stored unusable (RFC 9111 4.4).
 //!
 //! `node` asks after it forwarded an unsafe request, and then removes what is stored under the key
-//! of the target. Deliberately not here: removal (`store`), and the URIs in `Location` and
-//! `Content-Location`, which RFC 9111 lets a cache leave alone: a client could purge what it likes
-//! through them.
+//! of the target, and of what the answer names in `Location` and `Content-Location` on the same host.
+//! Deliberately not here: removal (`store`), and what URIs mean (`node`).
 
 use http::{Method, StatusCode};
 

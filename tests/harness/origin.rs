@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -26,10 +26,14 @@ type Behavior = Arc<dyn Fn(Asked) -> Reply + Send + Sync>;
 /// A request as the origin saw it.
 #[derive(Clone, Debug)]
 pub struct Asked {
+    /// The method.
+    pub method: Method,
     /// Path and query, byte for byte.
     pub target: String,
     /// The header fields.
     pub fields: HeaderMap,
+    /// The content.
+    pub content: Bytes,
     /// How many requests for the same path came before.
     pub before: usize,
 }
@@ -172,15 +176,19 @@ impl Origin {
     }
 
     async fn reply(&self, request: http::Request<Incoming>) -> Response<ReplyBody> {
-        let target = request
-            .uri()
+        let (head, content) = request.into_parts();
+        let content = content.collect().await.map(|all| all.to_bytes());
+        let target = head
+            .uri
             .path_and_query()
             .map_or("/", |pq| pq.as_str())
             .to_owned();
-        let path = request.uri().path().to_owned();
+        let path = head.uri.path().to_owned();
         let mut asked = Asked {
+            method: head.method,
             target,
-            fields: request.headers().clone(),
+            fields: head.headers,
+            content: content.unwrap_or_default(),
             before: 0,
         };
         self.inner.asked.send_modify(|all| {

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
@@ -44,7 +44,7 @@ pub struct Opened {
     /// The header fields.
     pub fields: HeaderMap,
     body: Incoming,
-    _connection: SendRequest<Empty<Bytes>>,
+    _connection: SendRequest<Full<Bytes>>,
 }
 
 impl Opened {
@@ -120,6 +120,17 @@ impl Viewer {
 
     /// Sends a request with `method` and returns at the head.
     pub async fn send(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> Opened {
+        self.send_content(method, target, fields, "").await
+    }
+
+    /// Sends a request with `method` and `content` and returns at the head.
+    pub async fn send_content(
+        &self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        content: &'static str,
+    ) -> Opened {
         let pipe = self.network.connect(&self.node).expect("the node is up");
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(pipe))
             .await
@@ -136,7 +147,7 @@ impl Viewer {
             request = request.header(*name, *value);
         }
         let request = request
-            .body(Empty::new())
+            .body(Full::new(Bytes::from_static(content.as_bytes())))
             .expect("a scripted request is well formed");
         let response = sender
             .send_request(request)

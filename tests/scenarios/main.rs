@@ -10,6 +10,7 @@ mod collapsing;
 mod hints;
 mod holds;
 mod refusals;
+mod relay;
 mod revalidation;
 mod streams;
 mod tiers;
