@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache::CacheKey;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::Instant;
 
 use crate::respond::Failure;
@@ -113,7 +113,7 @@ impl Request {
     /// # Errors
     ///
     /// A method other than GET, HEAD or OPTIONS where it is not relayed; no or a malformed host; a path that
-    /// servers could read differently (B58 to B61);
+    /// servers could read differently (B58 to B61); content where the method has no use for it (B50);
     /// a target longer than `target_bytes_max`; a request that already passed this node (RFC 8586).
     pub fn admit(request: http::Request<()>, rules: &Admission<'_>) -> Result<Self, Failure> {
         let (head, ()) = request.into_parts();
@@ -133,6 +133,9 @@ impl Request {
         let path = head.uri.path();
         if !normal::is_plain_path(path) {
             return Err(Failure::PathRefused);
+        }
+        if wants != Wants::Effect && has_content(&head.headers) {
+            return Err(Failure::ContentRefused);
         }
         if has_passed(&head.headers, rules.node_name) {
             return Err(Failure::LoopDetected);
@@ -241,6 +244,14 @@ fn host_of(uri: &http::Uri, fields: &HeaderMap) -> Option<String> {
         }
     };
     plain_host(raw)
+}
+
+/// RFC 9110 9.3.1: content of a GET has no meaning, and an origin that gives it one answers another question
+/// than the key asks (B50). Content that no field announces is neither read nor forwarded.
+fn has_content(fields: &HeaderMap) -> bool {
+    let is_empty = |length: &HeaderValue| length.as_bytes() == b"0";
+    fields.contains_key(header::TRANSFER_ENCODING)
+        || !fields.get_all(header::CONTENT_LENGTH).iter().all(is_empty)
 }
 
 fn has_passed(fields: &HeaderMap, node_name: &str) -> bool {

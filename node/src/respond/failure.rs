@@ -35,6 +35,9 @@ pub enum Failure {
     /// The path is malformed or has dot segments: servers could read it differently.
     #[error("path refused")]
     PathRefused,
+    /// A request that has no use for content has some (B50).
+    #[error("content in a request without use for it")]
+    ContentRefused,
     /// The request already passed this node.
     #[error("loop detected")]
     LoopDetected,
@@ -126,6 +129,7 @@ impl Failure {
             Self::HostMissing
             | Self::UploadBroken
             | Self::PathRefused
+            | Self::ContentRefused
             | Self::DirectivesMalformed
             | Self::TooFarAhead => Row::refused(StatusCode::BAD_REQUEST),
             Self::HintWithdrawn => Row::refused(StatusCode::NOT_FOUND),
@@ -170,6 +174,7 @@ impl Failure {
             Self::PathRefused => {
                 "The path is malformed or has dot segments; send it resolved and encoded."
             }
+            Self::ContentRefused => "GET, HEAD and OPTIONS have no content here.",
             Self::LoopDetected => {
                 "The request already passed this node; the configuration of parents has a loop."
             }

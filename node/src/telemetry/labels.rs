@@ -135,6 +135,7 @@ label_values!(Failure {
     TargetTooLong => "target_too_long",
     HostMissing => "host_missing",
     PathRefused => "path_refused",
+    ContentRefused => "content_refused",
     LoopDetected => "loop_detected",
     DirectivesMalformed => "directives_malformed",
     TooFarAhead => "too_far_ahead",
