@@ -9,6 +9,7 @@ mod bodies;
 mod collapsing;
 mod hints;
 mod holds;
+mod hygiene;
 mod refusals;
 mod relay;
 mod revalidation;
