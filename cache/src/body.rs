@@ -22,6 +22,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use self::state::{Chunk, Found, State, bytes_at};
+use crate::codings::Codings;
 use crate::sync::Mutex;
 
 /// The most bytes a [`Reader`] hands out at once.
@@ -42,6 +43,8 @@ struct Shared {
     /// The final chunks. Invariant: set while `state` is locked, before it says `Complete`.
     complete: OnceLock<Complete>,
     state: Mutex<State>,
+    /// The coded forms of a text, for as long as the text is kept.
+    codings: Option<Box<Codings>>,
 }
 
 struct Complete {
@@ -95,7 +98,7 @@ pub enum BodyFailure {
 impl GrowingBody {
     /// Returns a body without bytes and the only writer to it.
     pub fn new() -> (Writer, Self) {
-        Self::filling(None)
+        Self::filling(None, None)
     }
 
     /// Returns a body that must end at exactly `bytes`, and the only writer to it.
@@ -103,14 +106,15 @@ impl GrowingBody {
     /// A body that ends before is `Truncated`, one that goes on is `TooLarge` (RFC 9112 6.3,
     /// RFC 9113 8.1.1).
     pub fn with_length(bytes: u64) -> (Writer, Self) {
-        Self::filling(Some(bytes))
+        Self::filling(Some(bytes), None)
     }
 
-    fn filling(length: Option<u64>) -> (Writer, Self) {
+    fn filling(length: Option<u64>, codings: Option<Box<Codings>>) -> (Writer, Self) {
         let body = Self {
             shared: Arc::new(Shared {
                 complete: OnceLock::new(),
                 state: Mutex::new(State::new(length)),
+                codings,
             }),
         };
         let writer = Writer {
@@ -126,6 +130,21 @@ impl GrowingBody {
         writer.push(bytes);
         writer.complete();
         body
+    }
+
+    /// Returns a complete body that keeps its coded forms beside it.
+    ///
+    /// For texts that many clients want compressed: the forms are made once, and shared (CA-18).
+    pub fn text(bytes: Bytes) -> Self {
+        let (mut writer, body) = Self::filling(None, Some(Box::default()));
+        writer.push(bytes);
+        writer.complete();
+        body
+    }
+
+    /// Returns the coded forms, if this body keeps any.
+    pub fn codings(&self) -> Option<&Codings> {
+        self.shared.codings.as_deref()
     }
 
     /// Returns how far the body has come.

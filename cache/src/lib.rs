@@ -6,6 +6,7 @@
 //! - [`stale`], [`validation`], [`range`]: what may be done with what was found, and how much of it
 //!   is sent;
 //! - [`collapse`], [`body`]: at most one fill per key, read while it is written;
+//! - [`codings`]: the same text in the form that a client can take;
 //! - [`directives`], [`freshness`], [`mod@storable`], [`fields`], [`stored`]: what a response says
 //!   about itself, within a [`policy`], and what is kept of it;
 //! - [`fence`], [`surrogate`], [`invalidation`]: what makes a response unusable before its time;
@@ -15,6 +16,7 @@
 //! tasks, timers, playlists, and any opinion on what a URL means.
 
 pub mod body;
+pub mod codings;
 pub mod collapse;
 pub mod directives;
 pub mod fence;
@@ -37,6 +39,7 @@ mod seats;
 mod sync;
 
 pub use body::{BodyFailure, BodyState, CHUNK_BYTES_MAX, GrowingBody, Progress, Reader, Writer};
+pub use codings::{Coding, Codings};
 pub use collapse::{Collapse, FillPermit, Followed, Follower, Joined, Published};
 pub use directives::{Extent, RequestDirectives, ResponseDirectives};
 pub use fence::{Fence, Mark};

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::body::GrowingBody;
+use crate::codings::Codings;
 use crate::directives::ResponseDirectives;
 use crate::fields;
 use crate::freshness::{Arrival, freshness_lifetime};
@@ -156,6 +157,8 @@ impl StoredResponse {
     }
 
     /// Returns the memory the response takes, in bytes: body, fields and bookkeeping.
+    ///
+    /// What the coded forms of a text may come to is counted at once: a weight does not change.
     pub fn weight_bytes(&self) -> u64 {
         let headers: usize = self
             .headers
@@ -163,7 +166,9 @@ impl StoredResponse {
             .map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES)
             .sum();
         let body = self.body.progress().received;
-        body.saturating_add(headers as u64)
+        let codings = self.body.codings().map_or(0, |_| Codings::bytes_max(body));
+        body.saturating_add(codings)
+            .saturating_add(headers as u64)
             .saturating_add(self.variant.weight_bytes())
             .saturating_add(RESPONSE_OVERHEAD_BYTES)
     }
@@ -224,6 +229,18 @@ mod tests {
     #[test]
     fn a_clock_that_goes_back_makes_nothing_younger_than_it_arrived() {
         assert_eq!(response(700, 4000).age(START).as_millis(), 700);
+    }
+
+    #[test]
+    fn the_coded_forms_of_a_text_are_counted_before_they_are_made() {
+        let mut response = response(0, 0);
+        let plain = response.weight_bytes();
+        response.body = GrowingBody::text(Bytes::from_static(b"0123456789"));
+        let reserved = response.weight_bytes();
+        assert_eq!(reserved, plain + Codings::bytes_max(10));
+        let codings = response.body.codings().unwrap();
+        drop(codings.form(crate::Coding::Gzip));
+        assert_eq!(response.weight_bytes(), reserved);
     }
 
     #[test]
