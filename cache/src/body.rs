@@ -169,6 +169,14 @@ impl GrowingBody {
             .or_else(|| self.shared.state.lock().length())
     }
 
+    /// Returns the bytes of a complete body in order, in the slices in which they are kept.
+    ///
+    /// Of a body that is not complete there are none.
+    pub fn slices(&self) -> impl Iterator<Item = &Bytes> {
+        let chunks = self.shared.complete.get().map(|complete| &complete.chunks);
+        chunks.into_iter().flatten().map(|chunk| &chunk.bytes)
+    }
+
     /// Returns a reader of the bytes in `range`; `u64::MAX` as its end means until the end.
     ///
     /// Positions that have not been received wait while the body fills. A range that ends beyond

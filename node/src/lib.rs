@@ -10,6 +10,7 @@ pub mod admin;
 pub mod body;
 mod cached;
 pub mod clock;
+mod coding;
 pub mod config;
 pub mod exchange;
 mod fill;

@@ -20,6 +20,7 @@ use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
+use crate::coding::Coders;
 use crate::fill::{self, Fills};
 use crate::live::Hub;
 use crate::request::Admission;
@@ -56,6 +57,7 @@ pub struct Node {
     /// Places for requests that are relayed, each with its content in memory.
     pub(crate) relays: Semaphore,
     pub(crate) hub: Hub,
+    pub(crate) coders: Coders,
     pub(crate) upstream: Upstream,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) streams: Streams,
@@ -110,6 +112,7 @@ impl Node {
                 .time_to_live(UNCACHEABLE_FOR)
                 .build(),
             relays: Semaphore::new(config.limits.relays_max),
+            coders: Coders::default(),
             hub: Hub::new(config.live.renditions_max, config.live.held_max),
             upstream,
             streams: Streams::new(&telemetry),

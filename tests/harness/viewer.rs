@@ -113,6 +113,18 @@ impl Viewer {
         spawn(async move { viewer.get(&target).await })
     }
 
+    /// Requests `target` with header fields in the background, with a connection of its own.
+    pub fn start_with(
+        &self,
+        target: &str,
+        fields: &[(&'static str, &'static str)],
+    ) -> JoinHandle<Received> {
+        let viewer = self.clone();
+        let target = target.to_owned();
+        let fields = fields.to_vec();
+        spawn(async move { viewer.get_with(&target, &fields).await })
+    }
+
     /// Requests `target` and returns at the head.
     pub async fn open(&self, target: &str, fields: &[(&str, &str)]) -> Opened {
         self.send("GET", target, fields).await

@@ -6,6 +6,7 @@
 mod aborts;
 mod age;
 mod bodies;
+mod coding;
 mod collapsing;
 mod hints;
 mod holds;

@@ -58,7 +58,8 @@ pub async fn answer(
             .judge(&directives, node.clock.uptime());
         match judged {
             Judged::Answer(version) => {
-                return Ok(version.respond(node, request, &directives, hold.is_some()));
+                let was_held = hold.is_some();
+                return Ok(version.respond(node, request, &directives, was_held).await);
             }
             Judged::Refuse(failure) => return Err(failure),
             Judged::Hold(longest) => match &hold {

@@ -3,16 +3,17 @@
 //! Parsing, delta, compression and heads are done once per version, by whoever asks first, and shared
 //! by every viewer.
 
-use std::io::Write;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cache::GrowingBody;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use media::hls::{DeliveryDirectives, MediaPlaylist, delta_update};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::body::Body;
+use crate::coding;
 use crate::node::Node;
 use crate::request::{Request, Wants};
 use crate::respond::{AGE_MILLISECONDS, Answer, Outcome, is_not_modified};
@@ -28,16 +29,17 @@ pub struct Version {
     arrived_at: Duration,
     /// Its age on arrival, by the parent's word (LT-02).
     initial_age: Duration,
+    /// Whether the parent lets its texts be compressed (RFC 9110 7.7).
+    allows_coding: bool,
     full: Form,
     delta: OnceLock<Option<Form>>,
 }
 
-/// One text in each encoding, each with its own validator (CA-18).
+/// A text, with its forms in each content coding, and the validator of the text itself (CA-18).
 #[derive(Debug)]
 struct Form {
-    identity: Bytes,
+    text: GrowingBody,
     etag: HeaderValue,
-    gzip: OnceLock<Option<(Bytes, HeaderValue)>>,
 }
 
 impl Version {
@@ -48,9 +50,11 @@ impl Version {
         arrived_at: Duration,
         initial_age: Duration,
     ) -> Self {
-        let full = Form::new(playlist.text().clone());
+        let allows_coding = coding::allows_coding(received);
+        let full = Form::new(playlist.text().clone(), allows_coding);
         Self {
             fields: kept_fields(received),
+            allows_coding,
             full,
             delta: OnceLock::new(),
             playlist,
@@ -69,8 +73,12 @@ impl Version {
         self.initial_age + uptime.saturating_sub(self.arrived_at)
     }
 
-    /// Answers `request` with this version.
-    pub fn respond(
+    /// Answers `request` with this version, in the coding it wants.
+    ///
+    /// # Cancel safety
+    ///
+    /// A viewer that leaves changes nothing for the others.
+    pub async fn respond(
         &self,
         node: &Node,
         request: &Request,
@@ -78,33 +86,25 @@ impl Version {
         was_held: bool,
     ) -> Answer {
         let form = self.form(directives);
-        let accepts_gzip = accepts_gzip(&request.fields);
-        let (bytes, etag, is_gzip) = form.encoded(accepts_gzip);
+        let chosen = coding::choose(node, &request.fields, &form.text).await;
         let mut fields = self.fields.clone();
-        if is_gzip {
-            fields.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        fields.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-        fields.insert(header::ETAG, etag.clone());
+        fields.insert(header::ETAG, form.etag.clone());
+        chosen.describe(&mut fields);
         if !fields.contains_key(header::CACHE_CONTROL) {
             fields.insert(header::CACHE_CONTROL, self.cache_control(directives));
         }
         self.state_age(node, request, was_held, &mut fields);
-        let is_current = is_not_modified(&request.fields, &etag);
-        let outcome = if was_held {
-            Outcome::Held
+        let (outcome, held) = if was_held {
+            (Outcome::Held, request.waited())
         } else {
-            Outcome::Live
+            (Outcome::Live, Duration::ZERO)
         };
-        let held = if was_held {
-            request.waited()
-        } else {
-            Duration::ZERO
-        };
+        let etag = fields.get(header::ETAG);
+        let is_current = etag.is_some_and(|etag| is_not_modified(&request.fields, etag));
         if is_current && directives.position.is_none() {
-            let status = StatusCode::NOT_MODIFIED;
+            fields.remove(header::CONTENT_ENCODING);
             return Answer {
-                status,
+                status: StatusCode::NOT_MODIFIED,
                 fields,
                 body: Body::empty(),
                 outcome,
@@ -112,9 +112,10 @@ impl Version {
                 held,
             };
         }
-        fields.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        let length = chosen.body.len_if_complete().unwrap_or(0);
+        fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         let body = match request.wants {
-            Wants::Content => Body::full(bytes),
+            Wants::Content => Body::growing(chosen.body.reader(0..u64::MAX)),
             Wants::HeadOnly | Wants::Preflight | Wants::Effect => Body::empty(),
         };
         Answer {
@@ -144,9 +145,10 @@ impl Version {
             return &self.full;
         }
         // LL-11: without a skip boundary, or at the end of the stream, the directive is ignored.
-        let delta = self
-            .delta
-            .get_or_init(|| delta_update(&self.playlist).map(Form::new));
+        let delta = self.delta.get_or_init(|| {
+            let text = delta_update(&self.playlist)?;
+            Some(Form::new(text, self.allows_coding))
+        });
         delta.as_ref().unwrap_or(&self.full)
     }
 
@@ -164,37 +166,16 @@ impl Version {
 }
 
 impl Form {
-    fn new(identity: Bytes) -> Self {
-        let etag = etag_of(&identity, "");
-        Self {
-            identity,
-            etag,
-            gzip: OnceLock::new(),
-        }
+    fn new(text: Bytes, allows_coding: bool) -> Self {
+        let etag = HeaderValue::try_from(format!("\"{:016x}\"", xxh3_64(&text)))
+            .expect("hexadecimal digits are a valid field value");
+        let text = if allows_coding {
+            coding::text(text)
+        } else {
+            GrowingBody::full(text)
+        };
+        Self { text, etag }
     }
-
-    fn encoded(&self, accepts_gzip: bool) -> (Bytes, HeaderValue, bool) {
-        if accepts_gzip && self.identity.len() >= GZIP_BYTES_MIN {
-            let gzip = self.gzip.get_or_init(|| {
-                compress(&self.identity).map(|bytes| (bytes, etag_of(&self.identity, "-gz")))
-            });
-            if let Some((bytes, etag)) = gzip {
-                return (bytes.clone(), etag.clone(), true);
-            }
-        }
-        (self.identity.clone(), self.etag.clone(), false)
-    }
-}
-
-fn compress(text: &[u8]) -> Option<Bytes> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(4));
-    encoder.write_all(text).ok()?;
-    encoder.finish().ok().map(Bytes::from)
-}
-
-fn etag_of(text: &[u8], suffix: &str) -> HeaderValue {
-    HeaderValue::try_from(format!("\"{:016x}{suffix}\"", xxh3_64(text)))
-        .expect("hexadecimal digits are a valid field value")
 }
 
 /// Keeps what the parent said about the resource; drops what describes its message, its age, or only
@@ -217,25 +198,6 @@ fn kept_fields(received: &HeaderMap) -> HeaderMap {
     }
     fields
 }
-
-fn accepts_gzip(fields: &HeaderMap) -> bool {
-    fields
-        .get_all(header::ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .any(|value| {
-            value.split(',').any(|coding| {
-                let mut parts = coding.split(';');
-                let name = parts.next().unwrap_or("").trim();
-                let is_refused =
-                    parts.any(|p| matches!(p.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-                name.eq_ignore_ascii_case("gzip") && !is_refused
-            })
-        })
-}
-
-/// Smaller texts are not worth the cycles.
-const GZIP_BYTES_MIN: usize = 256;
 
 const DROPPED: [&str; 18] = [
     "age",
