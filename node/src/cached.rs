@@ -47,12 +47,12 @@ pub(crate) async fn answer(
     let (found, reason) = match node.store.get(&asked.key, &asked.fields) {
         Lookup::Found(stored) => {
             let found = match judge(&stored, &asked.directives, node.clock.now()) {
-                Use::Fresh => return hit(node, request, &stored).await,
+                Use::Fresh => return hit(node, request, kind, &stored).await,
                 Use::WhileRevalidating => {
                     let order = FillOrder::of(node, request, kind, asked).revalidating(&stored);
                     fill::refresh(node, order);
                     let detail = Detail::StaleWhileRevalidate;
-                    return stale(node, request, &stored, detail).await;
+                    return stale(node, request, kind, &stored, detail).await;
                 }
                 Use::IfError => Found::MayReplaceErrors(stored),
                 Use::Revalidate => Found::MustBeValidated(stored),
@@ -74,16 +74,16 @@ pub(crate) async fn answer(
     if let Some(found) = &found {
         order = order.revalidating(found.stored());
     }
-    match bring(node, request, order, reason).await {
+    match bring(node, request, kind, order, reason).await {
         Err(failure) if failure.stale_may_replace() => match found {
             Some(Found::MayReplaceErrors(stored)) => {
-                stale(node, request, &stored, Detail::StaleIfError).await
+                stale(node, request, kind, &stored, Detail::StaleIfError).await
             }
             Some(Found::MustBeValidated(_)) | None => Err(failure),
         },
         Ok(answer) if is_error_of_server(answer.status) => match found {
             Some(Found::MayReplaceErrors(stored)) => {
-                stale(node, request, &stored, Detail::StaleIfError).await
+                stale(node, request, kind, &stored, Detail::StaleIfError).await
             }
             Some(Found::MustBeValidated(_)) | None => Ok(answer),
         },
@@ -110,9 +110,10 @@ impl Found {
 async fn hit(
     node: &Node,
     request: &Request,
+    kind: Kind,
     stored: &Arc<StoredResponse>,
 ) -> Result<Answer, Failure> {
-    let mut answer = respond::stored(node, request, stored, Outcome::Hit).await?;
+    let mut answer = respond::stored(node, request, kind, stored, Outcome::Hit).await?;
     answer.status_member = Some(cache::Outcome::hit(stored, node.clock.now()));
     Ok(answer)
 }
@@ -120,10 +121,11 @@ async fn hit(
 async fn stale(
     node: &Node,
     request: &Request,
+    kind: Kind,
     stored: &Arc<StoredResponse>,
     detail: Detail,
 ) -> Result<Answer, Failure> {
-    let mut answer = respond::stored(node, request, stored, Outcome::Stale).await?;
+    let mut answer = respond::stored(node, request, kind, stored, Outcome::Stale).await?;
     answer.status_member = Some(cache::Outcome {
         detail: Some(detail),
         ..cache::Outcome::hit(stored, node.clock.now())
@@ -135,6 +137,7 @@ async fn stale(
 async fn bring(
     node: &Arc<Node>,
     request: &Request,
+    kind: Kind,
     order: FillOrder,
     reason: ForwardReason,
 ) -> Result<Answer, Failure> {
@@ -146,7 +149,7 @@ async fn bring(
     loop {
         match filled {
             Filled::Response(brought) => {
-                return answer_brought(node, request, &brought, reason, is_collapsed).await;
+                return answer_brought(node, request, kind, &brought, reason, is_collapsed).await;
             }
             Filled::Rendition(rendition) => return live::answer(node, request, &rendition).await,
             Filled::Failed(failure) => return Err(failure),
@@ -167,6 +170,7 @@ async fn bring(
 async fn answer_brought(
     node: &Node,
     request: &Request,
+    kind: Kind,
     brought: &Brought,
     reason: ForwardReason,
     is_collapsed: bool,
@@ -178,7 +182,7 @@ async fn answer_brought(
         (false, false) => Outcome::Miss,
     };
     let stored = &brought.response;
-    let mut answer = respond::stored(node, request, stored, outcome).await?;
+    let mut answer = respond::stored(node, request, kind, stored, outcome).await?;
     let is_stored = brought.refusal.is_none();
     answer.status_member = Some(cache::Outcome {
         answered: Answered::Forward(Forward {

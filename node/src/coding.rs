@@ -13,11 +13,40 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cache::body::Writer;
-use cache::{BodyFailure, BodyState, Coding, GrowingBody};
-use http::{HeaderMap, HeaderValue, header};
+use cache::{BodyFailure, BodyState, Coding, GrowingBody, StoredResponse};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use media::Kind;
 use tokio::sync::Semaphore;
 
 use crate::node::Node;
+
+/// Returns whether responses of `kind` are texts: sent whole, in the coding the client wants.
+pub(crate) fn is_text(kind: Kind) -> bool {
+    match kind {
+        Kind::MultivariantPlaylist | Kind::MediaPlaylist | Kind::Mpd => true,
+        Kind::InitSegment | Kind::Segment | Kind::Part | Kind::Key | Kind::Other => false,
+    }
+}
+
+/// Returns a stored text in the form in which `request` gets it.
+///
+/// # Cancel safety
+///
+/// As [`choose`].
+pub(crate) async fn stored_text(
+    node: &Node,
+    request: &HeaderMap,
+    stored: &Arc<StoredResponse>,
+) -> Arc<StoredResponse> {
+    if stored.status != StatusCode::OK || !allows_coding(&stored.headers) {
+        return Arc::clone(stored);
+    }
+    let chosen = choose(node, request, &stored.body).await;
+    let mut sent = StoredResponse::clone(stored);
+    chosen.describe(&mut sent.headers);
+    sent.body = chosen.body;
+    Arc::new(sent)
+}
 
 /// Returns a text as a body, with room for coded forms unless it is too small for them.
 pub(crate) fn text(bytes: Bytes) -> GrowingBody {

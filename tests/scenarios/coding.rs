@@ -219,3 +219,183 @@ fn b70_an_unreadable_accept_encoding_gets_the_text_as_it_is() {
         assert_eq!(origin.requests_exactly(PLAYLIST), 1);
     });
 }
+
+const MPD: &str = "/dash/live.mpd";
+const MULTIVARIANT: &str = "/vod/index.m3u8";
+const VOD: &str = "/vod/v0.m3u8";
+
+fn texts() -> [(&'static str, String); 3] {
+    let periods: String = (0..20)
+        .map(|n| format!("<Period id=\"p{n}\"></Period>"))
+        .collect();
+    let mpd = format!(
+        "<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"static\" \
+         mediaPresentationDuration=\"PT10S\" profiles=\"urn:x\" minBufferTime=\"PT2S\">{periods}</MPD>"
+    );
+    let mut multivariant = String::from("#EXTM3U\n");
+    let mut vod = String::from("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-PLAYLIST-TYPE:VOD\n");
+    for n in 0..40 {
+        let line = format!("#EXT-X-STREAM-INF:BANDWIDTH={n}000000\nv{n}.m3u8\n");
+        multivariant.push_str(&line);
+        vod.push_str(&format!("#EXTINF:4.0,\nsegment-{n}.m4s\n"));
+    }
+    vod.push_str("#EXT-X-ENDLIST\n");
+    [(MPD, mpd), (MULTIVARIANT, multivariant), (VOD, vod)]
+}
+
+const TEXT_FIELDS: [(&str, &str); 3] = [
+    ("cache-control", "max-age=60"),
+    ("etag", "\"v1\""),
+    ("last-modified", "Tue, 14 Nov 2023 00:00:00 GMT"),
+];
+
+#[test]
+fn stored_playlists_and_manifests_come_in_the_coding_the_viewer_wants() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        for (path, text) in texts() {
+            origin.serve(path, &TEXT_FIELDS, text.clone());
+            viewer.get(path).await;
+            for (accepted, coding) in CODINGS {
+                let received = viewer
+                    .get_with(path, &[("accept-encoding", accepted)])
+                    .await;
+                assert_eq!(received.field("content-encoding"), coding, "{path}");
+                assert_eq!(received.field("vary"), "Accept-Encoding", "{path}");
+                let tag = if coding.is_empty() {
+                    "\"v1\"".to_owned()
+                } else {
+                    format!("\"v1-{coding}\"")
+                };
+                assert_eq!(received.field("etag"), tag);
+                let length = received.field("content-length").parse::<usize>();
+                assert_eq!(length, Ok(received.body.len()));
+                assert_eq!(decoded(&received), text.as_bytes(), "{path}");
+            }
+            assert_eq!(origin.requests(path), 1);
+        }
+    });
+}
+
+#[test]
+fn ca_18_conditions_are_about_the_stored_form_the_viewer_would_get() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        for (path, text) in texts() {
+            origin.serve(path, &TEXT_FIELDS, text);
+            viewer.get(path).await;
+            for (coding, tag, status) in [
+                ("br", "\"v1-br\"", 304),
+                ("br", "W/\"v1-br\"", 304),
+                ("br", "\"v1-gzip\"", 200),
+                ("br", "\"v1\"", 200),
+                ("br", "\"v1\", \"v1-br\"", 304),
+                ("identity", "\"v1\"", 304),
+                ("identity", "\"v1-br\"", 200),
+            ] {
+                let asked = [("accept-encoding", coding), ("if-none-match", tag)];
+                let received = viewer.get_with(path, &asked).await;
+                assert_eq!(received.status.as_u16(), status, "{path} {coding} {tag}");
+                assert_eq!(received.field("vary"), "Accept-Encoding");
+            }
+            let since = ("if-modified-since", "Tue, 14 Nov 2023 00:00:00 GMT");
+            let asked = [("accept-encoding", "br"), since];
+            let received = viewer.get_with(path, &asked).await;
+            assert_eq!(received.status, StatusCode::NOT_MODIFIED);
+            assert_eq!(received.field("etag"), "\"v1-br\"");
+        }
+    });
+}
+
+#[test]
+fn b75_a_range_of_a_playlist_or_manifest_gets_it_whole_in_every_coding() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        for (path, text) in texts() {
+            origin.serve(path, &TEXT_FIELDS, text.clone());
+            for coding in ["identity", "gzip", "zstd"] {
+                for range in ["bytes=0-9", "bytes=-1", "bytes=99999999-", "bytes=0-1,4-5"] {
+                    let asked = [("accept-encoding", coding), ("range", range)];
+                    let received = viewer.get_with(path, &asked).await;
+                    assert_eq!(received.status, StatusCode::OK, "{path} {range}");
+                    assert_eq!(decoded(&received), text.as_bytes());
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_revalidated_playlist_keeps_its_forms_and_its_tags() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let [_, (path, text), _] = texts();
+        let served = Bytes::from(text.clone());
+        origin.on(path, move |asked| {
+            let is_current = asked.fields.contains_key("if-none-match");
+            let mut reply = if is_current {
+                harness::origin::status(StatusCode::NOT_MODIFIED)
+            } else {
+                ok(whole(served.clone()))
+            };
+            let fields = reply.headers_mut();
+            fields.insert("etag", http::HeaderValue::from_static("\"v1\""));
+            fields.insert("cache-control", http::HeaderValue::from_static("max-age=1"));
+            async move { reply }
+        });
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        let accepted = [("accept-encoding", "gzip")];
+        for _ in 0..3 {
+            let received = viewer.get_with(path, &accepted).await;
+            assert_eq!(received.field("etag"), "\"v1-gzip\"");
+            assert_eq!(decoded(&received), text.as_bytes());
+            harness::pass(std::time::Duration::from_secs(5)).await;
+        }
+        assert_eq!(origin.requests(path), 3);
+        assert_eq!(origin.asked()[2].fields["if-none-match"], "\"v1\"");
+    });
+}
+
+#[test]
+fn what_the_origin_coded_passes_untouched() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        let fields = [TEXT_FIELDS[0], TEXT_FIELDS[1], ("content-encoding", "br")];
+        let coded = "not for us to look into ".repeat(40);
+        origin.serve(MPD, &fields, coded.clone());
+        for accepted in ["gzip", "zstd", "br"] {
+            let received = viewer.get_with(MPD, &[("accept-encoding", accepted)]).await;
+            assert_eq!(received.field("content-encoding"), "br");
+            assert_eq!(received.field("etag"), "\"v1\"");
+            assert_eq!(received.body, coded);
+        }
+        assert_eq!(origin.requests(MPD), 1);
+    });
+}
+
+#[test]
+fn media_is_never_coded() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        for path in ["/s1.m4s", "/init.mp4", "/subtitles.vtt"] {
+            origin.serve(path, &TEXT_FIELDS, "0123456789".repeat(1000));
+            for _ in 0..2 {
+                let received = viewer.get_with(path, &[("accept-encoding", "gzip")]).await;
+                assert_eq!(received.field("content-encoding"), "");
+                assert_eq!(received.field("etag"), "\"v1\"");
+                assert_eq!(received.field("vary"), "");
+            }
+        }
+    });
+}

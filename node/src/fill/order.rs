@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use cache::freshness::{Arrival, freshness_lifetime};
 use cache::stale::stale_windows;
 use cache::storable::{Exchanged, Storable, Uncacheable, storable};
@@ -14,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use media::Kind;
 use tokio_util::sync::CancellationToken;
 
+use crate::coding;
 use crate::live::Address;
 use crate::node::Node;
 use crate::request::{self, CDN_LOOP, Request};
@@ -102,6 +104,8 @@ pub(crate) struct FillOrder {
     pub(crate) stall_timeout: Duration,
     /// When followers get the response.
     pub(crate) delivery: Delivery,
+    /// Whether the response is a text, of which coded forms are kept.
+    pub(crate) is_text: bool,
     /// How the response may be kept.
     pub(crate) policy: Arc<Policy>,
     /// What the viewer who caused the fill says of age and validation.
@@ -162,6 +166,7 @@ impl FillOrder {
                 }
                 _ => Delivery::AsItArrives,
             },
+            is_text: coding::is_text(kind),
             policy,
             directives,
             collapse_key: collapse_key(node, &key, &fields),
@@ -196,6 +201,7 @@ impl FillOrder {
                 Kind::Part => Delivery::WhenComplete,
                 _ => Delivery::AsItArrives,
             },
+            is_text: coding::is_text(kind),
             collapse_key: key.clone(),
             directives: RequestDirectives::default(),
             fields: Arc::clone(&node.forward_fields),
@@ -288,6 +294,18 @@ impl FillOrder {
         Judged {
             stored: Arc::new(stored),
             refusal,
+        }
+    }
+
+    /// Returns the whole body of `response`, with room for its coded forms where there will be any.
+    pub(crate) fn whole_body(&self, response: &StoredResponse, bytes: Bytes) -> GrowingBody {
+        if self.is_text
+            && response.status == StatusCode::OK
+            && coding::allows_coding(&response.headers)
+        {
+            coding::text(bytes)
+        } else {
+            GrowingBody::full(bytes)
         }
     }
 

@@ -276,7 +276,7 @@ fn may_be_read(judged: &Judged, refusal: Option<Uncacheable>) -> bool {
 /// A response whose whole body is there.
 fn complete(node: &Node, order: &FillOrder, judged: Judged, bytes: Bytes) -> Arrived {
     let stored = StoredResponse {
-        body: GrowingBody::full(bytes),
+        body: order.whole_body(&judged.stored, bytes),
         ..(*judged.stored).clone()
     };
     let (status, response) = (stored.status, Arc::new(stored));
@@ -354,7 +354,8 @@ async fn grow(
     };
     let ending = match ended {
         Ok(()) => {
-            node.store.insert(order.key, compacted(&stored).await);
+            let compacted = compacted(&order, &stored).await;
+            node.store.insert(order.key, compacted);
             node.uncacheable.invalidate(&order.collapse_key);
             FillEnding::Stored
         }
@@ -369,14 +370,14 @@ async fn grow(
 ///
 /// Those who read along keep the slices of the connection's buffer; the store must not, or it would hold
 /// more than it counts.
-async fn compacted(stored: &StoredResponse) -> Arc<StoredResponse> {
+async fn compacted(order: &FillOrder, stored: &StoredResponse) -> Arc<StoredResponse> {
     let length = stored.body.progress().received;
     let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
     let mut reader = stored.body.reader(0..u64::MAX);
     while let Some(Ok(chunk)) = reader.next().await {
         bytes.extend_from_slice(&chunk);
     }
-    let body = GrowingBody::full(bytes.freeze());
+    let body = order.whole_body(stored, bytes.freeze());
     Arc::new(StoredResponse {
         body,
         ..stored.clone()

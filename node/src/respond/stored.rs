@@ -8,9 +8,11 @@ use cache::range::{ByteRanges, RangeAnswer};
 use cache::validation::{evaluate, if_range_holds, not_modified_fields};
 use cache::{BodyState, Condition, StoredResponse};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use media::Kind;
 
 use super::{AGE_MILLISECONDS, Answer, Failure, Outcome};
 use crate::body::Body;
+use crate::coding;
 use crate::node::Node;
 use crate::request::Request;
 
@@ -26,9 +28,17 @@ use crate::request::Request;
 pub async fn stored(
     node: &Node,
     request: &Request,
+    kind: Kind,
     stored: &Arc<StoredResponse>,
     outcome: Outcome,
 ) -> Result<Answer, Failure> {
+    let is_text = coding::is_text(kind);
+    let text = if is_text {
+        Some(coding::stored_text(node, &request.fields, stored).await)
+    } else {
+        None
+    };
+    let stored = text.as_ref().unwrap_or(stored);
     let mut fields = stored.headers.clone();
     state_age(node, request, stored, outcome, &mut fields);
     let mut answer = Answer {
@@ -47,6 +57,12 @@ pub async fn stored(
     if evaluate(&Method::GET, &request.fields, stored) == Condition::NotModified {
         answer.status = StatusCode::NOT_MODIFIED;
         answer.fields = not_modified_fields(&answer.fields);
+        return Ok(answer);
+    }
+    if is_text {
+        // RFC 9110 14.2: nobody resumes a playlist, and its forms differ by coding.
+        answer.fields.remove(header::ACCEPT_RANGES);
+        send(&mut answer, stored, 0..u64::MAX);
         return Ok(answer);
     }
     answer
