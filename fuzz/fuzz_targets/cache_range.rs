@@ -31,6 +31,6 @@ fuzz_target!(|input: (&[u8], u64, Option<u64>, bool)| {
         }
         RangeAnswer::Wait { received: until } => assert!(end.is_none() && until > received),
         RangeAnswer::NotSatisfiable { .. } => assert!(end.is_some()),
-        RangeAnswer::Whole => assert!(end.is_none()),
+        RangeAnswer::Whole => {}
     }
 });
