@@ -3,11 +3,13 @@
 //! One enum, no boxing, no copying: listeners pull `Bytes` of at most 64 KiB from it, whatever the
 //! protocol. Dropping a body before its end is how the node learns that a viewer left.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use cache::body::{CHUNK_BYTES_MAX, Reader};
+use futures_util::stream::BoxStream;
 
 use crate::record::Record;
 use crate::telemetry::Ending;
@@ -20,7 +22,7 @@ pub struct Body {
     record: Option<Box<Record>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 enum Source {
     #[default]
     Empty,
@@ -28,6 +30,11 @@ enum Source {
     Full(Bytes),
     /// A range of a stored or growing body.
     Growing(Reader),
+    /// Pieces that come one after another, as many bytes as were promised.
+    Assembled {
+        pieces: BoxStream<'static, Result<Bytes, BodyError>>,
+        remaining: u64,
+    },
     /// A parent's answer that is shared with nobody.
     Relayed { incoming: ForwardBody, rest: Bytes },
 }
@@ -51,6 +58,16 @@ impl Body {
     /// Returns a body of what `reader` reads.
     pub fn growing(reader: Reader) -> Self {
         Self::of(Source::Growing(reader))
+    }
+
+    /// Returns a body of pieces, each at most 64 KiB, that come to exactly `bytes`.
+    ///
+    /// Pieces that end before are a body that failed.
+    pub fn assembled(pieces: BoxStream<'static, Result<Bytes, BodyError>>, bytes: u64) -> Self {
+        Self::of(Source::Assembled {
+            pieces,
+            remaining: bytes,
+        })
     }
 
     /// Returns a body that passes on a parent's answer.
@@ -113,6 +130,16 @@ impl Source {
             Self::Growing(reader) => reader
                 .poll_next(cx)
                 .map(|next| next.map(|chunk| chunk.map_err(|_| BodyError))),
+            Self::Assembled { remaining: 0, .. } => Poll::Ready(None),
+            Self::Assembled { pieces, remaining } => {
+                let piece = std::task::ready!(pieces.as_mut().poll_next(cx));
+                let piece = piece.unwrap_or(Err(BodyError)).and_then(|piece| {
+                    let left = remaining.checked_sub(piece.len() as u64);
+                    *remaining = left.ok_or(BodyError)?;
+                    Ok(piece)
+                });
+                Poll::Ready(Some(piece))
+            }
             Self::Relayed { incoming, rest } => loop {
                 if let Some(chunk) = take_chunk(rest) {
                     return Poll::Ready(Some(Ok(chunk)));
@@ -133,11 +160,20 @@ impl Source {
             Self::Empty => Some(0),
             Self::Full(rest) => Some(rest.len() as u64),
             Self::Growing(reader) => reader.remaining_if_known(),
+            Self::Assembled { remaining, .. } => Some(*remaining),
             Self::Relayed { incoming, rest } => {
                 let exact = http_body::Body::size_hint(incoming).exact()?;
                 Some(exact + rest.len() as u64)
             }
         }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("remaining", &self.remaining_if_known())
+            .finish_non_exhaustive()
     }
 }
 

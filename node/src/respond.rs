@@ -4,6 +4,7 @@
 //! responds, it knows what to say.
 
 mod failure;
+mod multipart;
 mod stored;
 
 pub use failure::Failure;

@@ -11,6 +11,7 @@ mod collapsing;
 mod hints;
 mod holds;
 mod hygiene;
+mod ranges;
 mod refusals;
 mod relay;
 mod revalidation;

@@ -10,11 +10,12 @@ use cache::{BodyState, Condition, StoredResponse};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use media::Kind;
 
+use super::multipart::Multipart;
 use super::{AGE_MILLISECONDS, Answer, Failure, Outcome};
 use crate::body::Body;
 use crate::coding;
 use crate::node::Node;
-use crate::request::Request;
+use crate::request::{Request, Wants};
 
 /// Answers `request` with `stored`, whose body may still be growing.
 ///
@@ -68,7 +69,14 @@ pub async fn stored(
     answer
         .fields
         .insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    match select(request, stored).await? {
+    let chosen = select(request, stored).await?;
+    answer_ranges(&mut answer, kind, stored, chosen);
+    Ok(answer)
+}
+
+/// Makes `answer` one of the ranges that were chosen, or of the whole body.
+fn answer_ranges(answer: &mut Answer, kind: Kind, stored: &StoredResponse, chosen: RangeAnswer) {
+    match chosen {
         RangeAnswer::Part {
             range,
             content_range,
@@ -79,8 +87,23 @@ pub async fn stored(
         } => {
             answer.status = StatusCode::PARTIAL_CONTENT;
             answer.fields.insert(header::CONTENT_RANGE, content_range);
-            send(&mut answer, stored, range);
+            send(answer, stored, range);
         }
+        RangeAnswer::Parts(ranges) => match stored.body.len_if_complete() {
+            Some(length) if allows_multipart(kind) => {
+                let content_type = answer.fields.get(header::CONTENT_TYPE);
+                let parts = Multipart::new(&stored.body, length, &ranges, content_type);
+                answer.status = StatusCode::PARTIAL_CONTENT;
+                let length = HeaderValue::from(parts.body.remaining_if_known().unwrap_or(0));
+                answer.fields.insert(header::CONTENT_LENGTH, length);
+                answer
+                    .fields
+                    .insert(header::CONTENT_TYPE, parts.content_type);
+                answer.body = parts.body;
+            }
+            // RFC 9110 14.2: a server may ignore Range.
+            Some(_) | None => send(answer, stored, 0..u64::MAX),
+        },
         RangeAnswer::NotSatisfiable { content_range } => {
             answer.status = StatusCode::RANGE_NOT_SATISFIABLE;
             answer.fields.insert(header::CONTENT_RANGE, content_range);
@@ -88,19 +111,29 @@ pub async fn stored(
                 .fields
                 .insert(header::CONTENT_LENGTH, HeaderValue::from(0));
         }
-        // RFC 9110 14.2: a server may ignore Range; several at once are answered whole.
-        RangeAnswer::Whole | RangeAnswer::Parts(_) | RangeAnswer::Wait { .. } => {
-            send(&mut answer, stored, 0..u64::MAX);
-        }
+        RangeAnswer::Whole | RangeAnswer::Wait { .. } => send(answer, stored, 0..u64::MAX),
     }
-    Ok(answer)
+}
+
+/// Players ask for one range of media at a time; whoever asks for several is no player (B73).
+fn allows_multipart(kind: Kind) -> bool {
+    match kind {
+        Kind::Key | Kind::Other => true,
+        Kind::InitSegment
+        | Kind::Segment
+        | Kind::Part
+        | Kind::MultivariantPlaylist
+        | Kind::MediaPlaylist
+        | Kind::Mpd => false,
+    }
 }
 
 /// Finds what answers the request's range, waiting while that is not decided (LD-08).
 async fn select(request: &Request, stored: &StoredResponse) -> Result<RangeAnswer, Failure> {
-    // RFC 9110 13.1.5: with If-Range, a range only of the very representation the viewer has.
-    let ranges = ByteRanges::of(&request.fields)
-        .filter(|_| if_range_holds(&request.fields, &stored.headers));
+    // RFC 9110 14.2: only GET has ranges; 13.1.5: with If-Range, only of what the viewer has.
+    let is_ranged =
+        request.wants == Wants::Content && if_range_holds(&request.fields, &stored.headers);
+    let ranges = ByteRanges::of(&request.fields).filter(|_| is_ranged);
     let Some(ranges) = ranges else {
         return Ok(RangeAnswer::Whole);
     };
