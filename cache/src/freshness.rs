@@ -112,20 +112,24 @@ pub fn freshness_lifetime(
     let from = |source, lifetime| FreshnessLifetime { lifetime, source };
     let explicit = explicit.map(|lifetime| from(LifetimeSource::Explicit, lifetime));
 
-    if let Some(ceiling) = policy.negative_lifetimes.of(status) {
-        let found = explicit.unwrap_or_else(|| from(LifetimeSource::Policy, ceiling));
-        return from(found.source, found.lifetime.min(ceiling));
-    }
     // RFC 9111 5.2.2.4: no-cache forbids use without successful validation.
     if said.no_cache.is_response() && !policy.ignore_cache_control {
         return from(LifetimeSource::Explicit, Duration::ZERO);
     }
-    let found = explicit
-        .or_else(|| {
-            heuristic_lifetime(status, response, said, policy, response_time)
-                .map(|lifetime| from(LifetimeSource::Heuristic, lifetime))
-        })
-        .unwrap_or_else(|| from(LifetimeSource::Policy, policy.freshness_default));
+    let found = explicit.or_else(|| {
+        heuristic_lifetime(status, response, said, policy, response_time)
+            .map(|lifetime| from(LifetimeSource::Heuristic, lifetime))
+    });
+    if let Some(ceiling) = policy.negative_lifetimes.of(status) {
+        // RFC 9111 4.2.2: where guessing is on, it is the rule for errors, too, and most have no guess.
+        let default = match policy.heuristics {
+            Some(_) => Duration::ZERO,
+            None => ceiling,
+        };
+        let found = found.unwrap_or_else(|| from(LifetimeSource::Policy, default));
+        return from(found.source, found.lifetime.min(ceiling));
+    }
+    let found = found.unwrap_or_else(|| from(LifetimeSource::Policy, policy.freshness_default));
     let lifetime = found
         .lifetime
         .max(policy.freshness_floor)
@@ -186,8 +190,71 @@ pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
 
 /// Reads a date field (RFC 9110 5.6.7), the first line of it.
 pub(crate) fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
+    let text = headers.get(name)?.to_str().ok()?;
+    httpdate::parse_http_date(text)
+        .ok()
+        .or_else(|| date_in_any_case(text))
 }
+
+/// RFC 9111 4.2: names in dates SHOULD be matched in any case. The day of the week follows from the
+/// rest, so that a wrong one says nothing about when.
+fn date_in_any_case(text: &str) -> Option<SystemTime> {
+    if text.len() > DATE_BYTES_MAX {
+        return None;
+    }
+    let (weekday, rest) = text.split_once(' ')?;
+    let (weekday, comma) = match weekday.strip_suffix(',') {
+        Some(weekday) => (weekday, ","),
+        None => (weekday, ""),
+    };
+    let is_known = |day: &&&str| {
+        let short = day.get(..3).unwrap_or(day);
+        weekday.eq_ignore_ascii_case(day) || weekday.eq_ignore_ascii_case(short)
+    };
+    WEEKDAYS.iter().find(is_known)?;
+    let rest = capitalized(rest);
+    let rest = match rest.strip_suffix("Gmt") {
+        Some(rest) => format!("{rest}GMT"),
+        None => rest,
+    };
+    // The parser wants the right day, long or short as this form of date has it.
+    WEEKDAYS.iter().find_map(|day| {
+        let day = if weekday.len() == 3 {
+            day.get(..3)?
+        } else {
+            day
+        };
+        httpdate::parse_http_date(&format!("{day}{comma} {rest}")).ok()
+    })
+}
+
+/// Returns the text with each word in lower case but for its first letter.
+fn capitalized(text: &str) -> String {
+    let mut is_inside = false;
+    text.chars()
+        .map(|c| {
+            let was_inside = std::mem::replace(&mut is_inside, c.is_ascii_alphabetic());
+            if was_inside {
+                c.to_ascii_lowercase()
+            } else {
+                c.to_ascii_uppercase()
+            }
+        })
+        .collect()
+}
+
+const WEEKDAYS: [&str; 7] = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+];
+
+/// Longer than every form of date (RFC 9110 5.6.7).
+const DATE_BYTES_MAX: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -197,6 +264,37 @@ mod tests {
     use crate::policy::{Heuristics, NegativeLifetimes};
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    #[test]
+    fn rfc_9111_4_2_dates_are_read_in_any_case_and_in_no_other_form() {
+        let read = |text: &str| {
+            let value = HeaderValue::from_str(text).unwrap();
+            date(&HeaderMap::from_iter([(EXPIRES, value)]), &EXPIRES)
+        };
+        for text in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "SUN, 06 nov 1994 08:49:37 gMT",
+            "Mon, 06 Nov 1994 08:49:37 GMT",
+            "sunday, 06-NOV-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+            "mon nov  6 08:49:37 1994",
+        ] {
+            assert_eq!(read(text), Some(at(0)), "{text}");
+        }
+        for text in [
+            "0",
+            "Sun,",
+            "Xyz, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 UTC",
+            "Sun, 06  Nov 1994 08:49:37 GMT",
+            "Sun 06 Nov 1994 08:49:37 GMT",
+            "Sun, 6 Nov 1994 8:49:37 GMT",
+            "Sun, 32 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 GMT and some more of it",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 
     /// `Sun, 06 Nov 1994 08:49:37 GMT`, plus milliseconds.
     fn at(ms: u64) -> SystemTime {

@@ -22,7 +22,8 @@ pub struct Policy {
     /// The lifetime of a success about which the origin says nothing.
     pub freshness_default: Duration,
     /// Whether a success without explicit lifetime lives by its `Last-Modified` (RFC 9111 4.2.2)
-    /// before `freshness_default` is used. Never for live media.
+    /// before `freshness_default` is used. Never for live media. An error whose lifetime can then not
+    /// be guessed has none.
     pub heuristics: Option<Heuristics>,
     /// Lifetimes of errors and of successes that mean "not yet".
     pub negative_lifetimes: NegativeLifetimes,
