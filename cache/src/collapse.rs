@@ -235,6 +235,15 @@ impl<K: Eq + Hash + Clone, V: Clone> FillPermit<K, V> {
         wake_all(self.place.round.give(value));
     }
 
+    /// Returns a follower of this fill: whoever starts it in a task of its own hears the answer by it.
+    ///
+    /// To join only after the task has begun would be too late for an answer that is given once.
+    pub fn follower(&self) -> Follower<K, V> {
+        let seat = Some(self.place.round.take_seat());
+        let place = self.place.clone();
+        Follower { place, seat }
+    }
+
     /// Returns the key to fill.
     pub fn key(&self) -> &K {
         &self.place.key

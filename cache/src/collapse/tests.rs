@@ -51,6 +51,21 @@ fn lb_09_duplicates_are_held_until_the_fill_answers_and_then_share_it() {
 }
 
 #[test]
+fn who_starts_a_fill_hears_it_even_if_it_is_over_before_anybody_waits() {
+    let collapse = Collapse::new();
+    let permit = lead(collapse.join(&"a"));
+    let mut wait: Wait = Box::pin(permit.follower().wait());
+    permit.refuse(7);
+    assert_eq!(value(&mut wait), Some(7));
+
+    // A task that dies leaves the fill to the one who started it.
+    let permit = lead(collapse.join(&"a"));
+    let mut wait: Wait = Box::pin(permit.follower().wait());
+    drop(permit);
+    assert!(matches!(poll(&mut wait), Poll::Ready(Followed::Lead(_))));
+}
+
+#[test]
 fn keys_do_not_wait_for_each_other() {
     let collapse = Collapse::new();
     let _a = lead(collapse.join(&"a"));
