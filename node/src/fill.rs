@@ -69,17 +69,23 @@ type Permit = FillPermit<CacheKey, Filled>;
 /// A caller that leaves changes nothing for the fill or its other followers.
 pub(crate) async fn obtain(node: &Arc<Node>, order: &FillOrder) -> (Filled, bool) {
     let mut is_collapsed = true;
+    let mut joined = node.fills.join(&order.collapse_key);
     loop {
-        let permit = match node.fills.join(&order.collapse_key) {
-            Joined::Lead(permit) => permit,
-            Joined::Follow(follower) => match follower.wait().await {
-                Followed::Shared(filled) => return (filled, is_collapsed),
-                // The fill's task died without a word: this follower's request starts the next one.
-                Followed::Lead(permit) => permit,
-            },
+        let follower = match joined {
+            Joined::Follow(follower) => follower,
+            Joined::Lead(permit) => {
+                is_collapsed = false;
+                // Taken first: on another thread the fill may be over before this one goes on.
+                let follower = permit.follower();
+                start(node, permit, order.clone());
+                follower
+            }
         };
-        is_collapsed = false;
-        start(node, permit, order.clone());
+        match follower.wait().await {
+            Followed::Shared(filled) => return (filled, is_collapsed),
+            // The fill's task died without a word: this follower's request starts the next one.
+            Followed::Lead(permit) => joined = Joined::Lead(permit),
+        }
     }
 }
 
