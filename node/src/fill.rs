@@ -15,7 +15,7 @@ mod ask;
 mod order;
 mod pump;
 
-pub(crate) use ask::{Ask, fetch, forward_fields};
+pub(crate) use ask::{Ask, fetch, forward_fields, read_whole};
 pub(crate) use order::{Asked, FillOrder, HOLD_MARGIN, date_if_missing, end_to_end};
 
 use std::sync::Arc;

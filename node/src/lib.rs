@@ -13,6 +13,7 @@ pub mod clock;
 mod coding;
 pub mod config;
 pub mod exchange;
+pub mod explain;
 mod fill;
 pub mod listen;
 pub mod live;

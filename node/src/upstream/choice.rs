@@ -103,7 +103,7 @@ impl Choice {
     }
 
     /// Returns all parents, the preferred one first.
-    fn preference(&self, affinity: &str, now: Instant) -> Vec<ParentId> {
+    pub(super) fn preference(&self, affinity: &str, now: Instant) -> Vec<ParentId> {
         let mut order: Vec<ParentId> = (0..self.candidates.len()).map(ParentId).collect();
         match self.selection {
             Selection::Rendezvous => {

@@ -199,6 +199,16 @@ impl Upstream {
         self.shared.name(parent)
     }
 
+    /// Returns the names of all parents in the order in which they are asked for what belongs to `affinity`
+    /// while all of them are healthy.
+    pub fn preferred(&self, affinity: &str) -> Vec<String> {
+        let order = self.shared.choice.preference(affinity, Instant::now());
+        order
+            .into_iter()
+            .map(|parent| self.name(parent).to_owned())
+            .collect()
+    }
+
     /// Returns all parents in the order of the configuration.
     pub fn parents(&self) -> Vec<ParentStatus> {
         let describe = |(id, parent): (usize, &Parent)| {
