@@ -33,6 +33,7 @@ Examples:
   seawall run --origin http://127.0.0.1:8888                one edge in front of your own packager
   seawall check /etc/seawall/edge.toml                      is this file right, and what does it mean
   seawall edge --config /etc/seawall/edge.toml              one edge of a deployment
+  seawall explain https://live.example/a.m3u8 --config edge.toml    which rule, which key, how long, and why
   seawall swarm https://edge.example/live/index.m3u8 --viewers 500 --protocol h3
 
 Exit codes:
@@ -55,6 +56,9 @@ pub(crate) enum Command {
     Shield(ConfiguredArguments),
     /// Check a configuration file and print what is in effect.
     Check(CheckArguments),
+    /// Say what a configuration makes of a URL: which rule, which key, how long, and why.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArguments),
     /// Run a live origin that replays bundled media, and misbehaves when told to.
     #[command(after_help = ORIGIN_EXAMPLES)]
     Origin(OriginArguments),
@@ -158,6 +162,36 @@ pub(crate) struct CheckArguments {
     /// The file is for another machine: do not look for the files it names.
     #[arg(long)]
     pub(crate) elsewhere: bool,
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  seawall explain https://live.example/live/index.m3u8 --config edge.toml
+  seawall explain https://live.example/a.json --config edge.toml -H 'Accept-Language:de' --fetch
+  seawall explain https://live.example/a.json --config shield.toml --json";
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    /// What a viewer would ask for.
+    pub(crate) url: String,
+    /// The configuration file of an edge or a shield.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// What it is for. Default: a file with `[[origin]]` is a shield's.
+    #[arg(long = "for", value_name = "WHAT")]
+    pub(crate) purpose: Option<Purpose>,
+    /// A header field of the request; may be repeated.
+    #[arg(short = 'H', long, value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+    /// The method of the request.
+    #[arg(long, default_value = "GET")]
+    pub(crate) method: String,
+    /// Ask a parent once, and say what is made of its answer. Nothing is kept.
+    #[arg(long)]
+    pub(crate) fetch: bool,
+    /// Print one JSON object, for programs; durations are in milliseconds.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -368,6 +402,7 @@ mod tests {
             EXAMPLES,
             DEMO_EXAMPLES,
             RUN_EXAMPLES,
+            EXPLAIN_EXAMPLES,
             ORIGIN_EXAMPLES,
             SWARM_EXAMPLES,
         ];

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod demo;
+mod explain;
 mod load;
 mod node;
 mod origin;
@@ -51,6 +52,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Edge(typed) => node::run_edge(&typed, &stop),
         Command::Shield(typed) => node::run_shield(&typed, &stop),
         Command::Check(typed) => node::check(&typed),
+        Command::Explain(typed) => explain::run(&explain::Plan::of(typed)?),
         Command::Origin(typed) => origin::run(origin::Plan::of(typed)?, &stop),
         Command::Swarm(typed) => swarm::run(&swarm::Plan::of(typed)?, &stop),
         Command::Load(typed) => load::run_load(&load::LoadPlan::of(typed)?, &stop),

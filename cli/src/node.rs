@@ -147,7 +147,7 @@ pub(crate) fn check(typed: &CheckArguments) -> anyhow::Result<()> {
 }
 
 /// Returns what a file is for by the parents it names; an unreadable one is judged as an edge's.
-fn purpose_of(file: &Path) -> Purpose {
+pub(crate) fn purpose_of(file: &Path) -> Purpose {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let names_an_origin = text.lines().any(|line| {
         let line: String = line.chars().filter(|c| !c.is_whitespace()).collect();
@@ -160,7 +160,8 @@ fn purpose_of(file: &Path) -> Purpose {
     }
 }
 
-fn readable<T>(loaded: Result<T, ConfigError>) -> anyhow::Result<T> {
+/// Makes the problems of a configuration a misuse.
+pub(crate) fn readable<T>(loaded: Result<T, ConfigError>) -> anyhow::Result<T> {
     loaded.map_err(|error| {
         let styling = if is_watched() {
             Styling::Terminal
