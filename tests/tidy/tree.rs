@@ -115,6 +115,7 @@ pub(crate) fn is_product_rust(path: &str) -> bool {
         "node/",
         "edge/",
         "shield/",
+        "purge-log/",
         "purge-api/",
         "cli/",
     ];
