@@ -1,6 +1,12 @@
 //! The purge API: what may be purged is accepted, kept in order, and told to every node.
 //!
-//! What is here: the vocabulary of requests, which lies in `purge-log` so that nodes can share it.
-//! Who calls it: nothing yet. Deliberately not here: what a node does with a purge.
+//! What is here: the journal that keeps the log. The vocabulary of requests lies in `purge-log`, so that
+//! nodes can share it. Deliberately not here: what a node does with a purge.
 
-pub use purge_log::{Mode, PurgeRequest, REQUEST_BYTES_MAX, RequestError, Target, TargetError};
+pub mod journal;
+
+pub use journal::Journal;
+pub use purge_log::{
+    Applied, Bounds, Counts, Entry, LogId, Mode, NodeName, PurgeId, PurgeRequest,
+    REQUEST_BYTES_MAX, Report, RequestError, Sequence, Target, TargetError, UnixMillis,
+};
