@@ -1,10 +1,11 @@
 //! The purge log as values: what is purged, and in which order.
 //!
 //! What is here: [`PurgeRequest`], read from JSON and checked once, so that everything behind it works
-//! on targets that mean one thing; [`Entry`], an accepted one at its place. Who calls it: `purge-api`
+//! on targets that mean one thing; [`Entry`], an accepted one at its place; [`feed`], how entries travel. Who calls it: `purge-api`
 //! accepts and keeps them, `node` follows them. Deliberately not here: sockets, files, authentication.
 
 mod entry;
+pub mod feed;
 mod request;
 mod sequence;
 mod target;
