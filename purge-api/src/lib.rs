@@ -1,8 +1,9 @@
 //! The purge API: what may be purged is accepted, kept in order, and told to every node.
 //!
-//! What is here: the journal that keeps the log. The vocabulary of requests lies in `purge-log`, so that
+//! What is here: the journal that keeps the log, and its feed. The vocabulary of requests lies in `purge-log`, so that
 //! nodes can share it. Deliberately not here: what a node does with a purge.
 
+pub mod feed;
 pub mod journal;
 
 pub use journal::Journal;

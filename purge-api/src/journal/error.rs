@@ -106,14 +106,6 @@ pub enum ReadError {
     Ended,
 }
 
-/// Why a report is not noted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReportError {
-    /// The journal follows as many nodes as it may.
-    #[error("{0} nodes report already, one more is not followed")]
-    TooManyNodes(usize),
-}
-
 /// What the store said. Cheap to clone, because one failed fsync is the answer to all who waited for it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]

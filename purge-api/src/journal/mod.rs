@@ -22,20 +22,22 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use purge_log::feed::Refused;
 use purge_log::{Bounds, Entry, PurgeId, Report, Sequence, UnixMillis, Window};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::JournalConfig;
-pub use error::{AppendError, OpenError, ReadError, ReportError, StorageError};
+pub use error::{AppendError, OpenError, ReadError, StorageError};
 pub use progress::{AppliedDetail, NodeApplied, NodeProgress};
 pub use record::{Draft, ENTRY_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 
 use disk::Disk;
 use progress::Progress;
 use record::Record;
-use writer::{Command, Reply, Writer};
+use writer::{Command, Kept, Reply, Writer};
 
 /// The purge journal. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -50,7 +52,8 @@ struct Shared {
     disk: Disk,
     /// Entries of late: what the feed mostly reads.
     recent: Mutex<Window>,
-    bounds: watch::Sender<Bounds>,
+    /// The writer holds the sender: who follows learns that the journal was closed.
+    bounds: watch::Receiver<Bounds>,
     progress: Mutex<Progress>,
     /// Ticks with every report that said something new.
     progressed: watch::Sender<u64>,
@@ -118,16 +121,22 @@ impl Journal {
             was_cut_off,
         } = opened;
         let found = disk.verify(&config)?;
+        let (publishing, bounds) = watch::channel(found.bounds);
         let shared = Arc::new(Shared {
             disk,
             recent: Mutex::new(found.recent),
-            bounds: watch::Sender::new(found.bounds),
+            bounds,
             progress: Mutex::new(found.progress),
             progressed: watch::Sender::new(0),
         });
         let (commands, waiting) = mpsc::channel(config.waiting_max);
         let (entries, bytes) = (found.entries, found.bytes);
-        let writer = Writer::new(Arc::clone(&shared), config, found.keys, entries, bytes);
+        let kept = Kept {
+            keys: found.keys,
+            entries,
+            bytes,
+        };
+        let writer = Writer::new(Arc::clone(&shared), publishing, config, kept);
         std::thread::Builder::new()
             .name("purge-journal".to_owned())
             .spawn(move || writer.run(waiting))
@@ -170,9 +179,15 @@ impl Journal {
         *self.shared.bounds.borrow()
     }
 
-    /// Returns a receiver that changes with every entry.
+    /// Returns how long ago it was certain that there is no entry behind the head.
+    pub fn age(&self) -> Duration {
+        // All appends pass through here: what is not in the log was not accepted.
+        Duration::ZERO
+    }
+
+    /// Returns a receiver that changes with every entry, and whose sender is gone when the journal is closed.
     pub fn subscribe(&self) -> watch::Receiver<Bounds> {
-        self.shared.bounds.subscribe()
+        self.shared.bounds.clone()
     }
 
     /// Returns the purge called `id`, if it is still in the log.
@@ -237,8 +252,8 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`ReportError::TooManyNodes`] for a node that is one too many; the others are noted.
-    pub fn report(&self, reports: Vec<Report>, now: UnixMillis) -> Result<(), ReportError> {
+    /// A node that is one too many; the others are noted.
+    pub fn report(&self, reports: Vec<Report>, now: UnixMillis) -> Result<(), Refused> {
         let bounds = self.bounds();
         let (noted, refused) = {
             let mut progress = self.shared.progress.lock();
@@ -292,7 +307,7 @@ impl Journal {
         answer.await.map_err(|_| AppendError::Unknown)?
     }
 
-    /// Finishes what is queued and closes the file, once the last clone of the journal is gone.
+    /// Finishes what is queued and takes no more; feeds end. The file closes with the last clone of the journal.
     pub async fn close(self) {
         let (reply, closed) = oneshot::channel();
         if self.commands.send(Command::Close { reply }).await.is_ok() {

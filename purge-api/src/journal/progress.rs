@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use purge_log::feed::Refused;
 use purge_log::{Bounds, Counts, NodeName, Report, Sequence, UnixMillis};
 
-use super::error::ReportError;
 use super::writer::Noted;
 
 /// How far a node is.
@@ -88,7 +88,7 @@ impl Progress {
         reports: Vec<Report>,
         bounds: Bounds,
         now: UnixMillis,
-    ) -> (Vec<Noted>, Option<ReportError>) {
+    ) -> (Vec<Noted>, Option<Refused>) {
         let mut noted = Vec::new();
         let mut refusal = None;
         for report in reports {
@@ -98,7 +98,9 @@ impl Progress {
             }
             let is_known = self.nodes.contains_key(&report.node);
             if !is_known && self.nodes.len() >= self.nodes_max {
-                refusal = Some(ReportError::TooManyNodes(self.nodes.len()));
+                refusal = Some(Refused {
+                    nodes_max: self.nodes_max,
+                });
                 continue;
             }
             let reported_at = UnixMillis(now.0.saturating_sub(report.age_ms));

@@ -1,7 +1,6 @@
 //! The journal on real files: what is acknowledged stays, what is repeated is recognized, what is old leaves.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use purge_log::{Applied, Counts, LogId, Mode, PurgeRequest, Target};
 use tempfile::TempDir;
@@ -311,7 +310,7 @@ async fn one_node_too_many_is_refused_and_the_others_are_noted() {
     let log = opened.bounds.log;
     let reports = vec![report("fra", log, 0, &[]), report("sin", log, 0, &[])];
     let refused = journal.report(reports, UnixMillis(1)).unwrap_err();
-    assert_eq!(refused, ReportError::TooManyNodes(1));
+    assert_eq!(refused, Refused { nodes_max: 1 });
     assert_eq!(journal.nodes().len(), 1);
     // A node that is silent for long enough makes room.
     let later = JournalConfig::default().keep_for.as_millis() as u64 + 2;

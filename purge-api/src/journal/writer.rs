@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use purge_log::{Applied, Bounds, Entry, NodeName, Sequence, UnixMillis};
 use redb::{Durability, ReadableTable, WriteTransaction};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::disk::{APPLIED, ENTRIES, META, NODES};
 use super::error::{AppendError, StorageError};
@@ -58,16 +58,23 @@ pub(super) struct Noted {
 /// The state of the thread.
 pub(super) struct Writer {
     shared: Arc<Shared>,
+    publishing: watch::Sender<Bounds>,
     config: JournalConfig,
-    keys: Keys,
+    kept: Kept,
     bounds: Bounds,
-    entries: u64,
-    bytes: u64,
     /// Commits that are on disk only after the next durable one.
     undurable: u32,
     failure: Option<StorageError>,
     /// The latest time that anybody told.
     compacted_at: UnixMillis,
+}
+
+/// What is in the log, as the writer counts it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) keys: Keys,
+    pub(super) entries: u64,
+    pub(super) bytes: u64,
 }
 
 /// What the answer will be if the commit succeeds.
@@ -90,19 +97,17 @@ struct Batch {
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
+        publishing: watch::Sender<Bounds>,
         config: JournalConfig,
-        keys: Keys,
-        entries: u64,
-        bytes: u64,
+        kept: Kept,
     ) -> Self {
-        let bounds = *shared.bounds.borrow();
+        let bounds = *publishing.borrow();
         Self {
             shared,
+            publishing,
             config,
-            keys,
+            kept,
             bounds,
-            entries,
-            bytes,
             undurable: 0,
             failure: None,
             compacted_at: UnixMillis::default(),
@@ -210,9 +215,9 @@ impl Writer {
         let mut entries = write.open_table(ENTRIES).map_err(StorageError::new)?;
         let mut answers = Vec::with_capacity(appends.len());
         for (Record { draft, bytes }, _) in appends {
-            self.keys.expire(draft.accepted_at, self.bounds.tail);
+            self.kept.keys.expire(draft.accepted_at, self.bounds.tail);
             let key = draft.key();
-            if let Some(sequence) = key.as_ref().and_then(|key| self.keys.find(key)) {
+            if let Some(sequence) = key.as_ref().and_then(|key| self.kept.keys.find(key)) {
                 let known = entries.get(sequence.0).map_err(StorageError::new)?;
                 let known = known.map(|bytes| record::read(bytes.value())).transpose();
                 let is_same = known
@@ -230,11 +235,11 @@ impl Writer {
                 .insert(sequence.0, bytes.as_slice())
                 .map_err(StorageError::new)?;
             if let Some(key) = key {
-                self.keys.remember(key, sequence, draft.accepted_at);
+                self.kept.keys.remember(key, sequence, draft.accepted_at);
             }
             self.bounds.head = sequence;
-            self.entries += 1;
-            self.bytes += bytes.len() as u64;
+            self.kept.entries += 1;
+            self.kept.bytes += bytes.len() as u64;
             let entry = draft.clone().into_entry(self.bounds.log, sequence);
             answers.push(Answer::New(Arc::new(entry)));
         }
@@ -256,14 +261,14 @@ impl Writer {
             let Some((sequence, length, accepted_at)) = oldest(&entries)? else {
                 break;
             };
-            let is_excess =
-                self.entries > self.config.entries_max || self.bytes > self.config.bytes_max;
+            let is_excess = self.kept.entries > self.config.entries_max
+                || self.kept.bytes > self.config.bytes_max;
             if !is_excess && now.since(accepted_at) <= self.config.keep_for {
                 break;
             }
             entries.pop_first().map_err(StorageError::new)?;
-            self.entries -= 1;
-            self.bytes -= length;
+            self.kept.entries -= 1;
+            self.kept.bytes -= length;
             self.bounds.tail = sequence.next();
         }
         if before != self.bounds.tail {
@@ -301,7 +306,7 @@ impl Writer {
             recent.cut(self.bounds.tail);
         }
         self.shared.progress.lock().cut(self.bounds.tail);
-        self.shared.bounds.send_if_modified(|bounds| {
+        self.publishing.send_if_modified(|bounds| {
             let is_news = *bounds != self.bounds;
             *bounds = self.bounds;
             is_news
