@@ -18,6 +18,7 @@ mod fill;
 pub mod listen;
 pub mod live;
 pub mod node;
+pub mod purge;
 mod record;
 mod relay;
 pub mod request;
