@@ -18,6 +18,8 @@ mod record;
 mod writer;
 
 #[cfg(test)]
+mod power_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;
