@@ -51,7 +51,7 @@ pub use policy::{Heuristics, NegativeLifetimes, Policy};
 pub use range::{ByteRanges, RangeAnswer};
 pub use stale::{StaleWindows, Use, judge, stale_windows};
 pub use storable::{Exchanged, Storable, Uncacheable, storable};
-pub use store::{Change, Inserted, Lookup, Refusal, Store};
+pub use store::{Change, GrowingLimit, Inserted, Lookup, Refusal, Reservation, Store};
 pub use stored::StoredResponse;
 pub use surrogate::carries_surrogate_key;
 pub use validation::{Condition, EntityTag};

@@ -8,6 +8,7 @@
 //! Deliberately not here: fills (`collapse`), lifetimes (`freshness`), and which response a purge
 //! means (the caller's predicate says).
 
+mod growing;
 mod variants;
 
 use std::fmt;
@@ -18,6 +19,8 @@ use http::HeaderMap;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
+use self::growing::Growing;
+pub use self::growing::{GrowingLimit, Reservation};
 use self::variants::Variants;
 use crate::body::BodyState;
 use crate::key::CacheKey;
@@ -32,6 +35,7 @@ pub struct Store {
     /// Serialize reading, changing and writing the variants of a key. Lookups do not take them.
     changes: Box<[Mutex<()>]>,
     evicted: Arc<AtomicU64>,
+    growing: Growing,
     response_bytes_max: u64,
 }
 
@@ -102,13 +106,20 @@ impl Store {
             count: evicted.clone(),
         };
         let cache = Cache::with_options(options, Weight, DefaultHashBuilder::default(), evictions);
-        let response_bytes_max = (cache.shard_capacity() as f64 * HOT_SHARE) as u64;
-        Self {
+        let growing = Growing::new(cache.num_shards(), cache.shard_capacity(), |key| {
+            cache.shard_index(key)
+        });
+        // What fits into a shard whatever running fills hold.
+        let response_bytes_max = cache.shard_capacity() / 2;
+        let store = Self {
+            growing,
             cache,
             changes: (0..CHANGE_LOCKS).map(|_| Mutex::new(())).collect(),
             evicted,
             response_bytes_max,
-        }
+        };
+        drop(store.put_ballasts(0));
+        store
     }
 
     /// Returns the response under `key` that these request fields select.
@@ -232,11 +243,6 @@ impl Store {
         changed
     }
 
-    /// Returns the memory in use, in bytes.
-    pub fn used_bytes(&self) -> u64 {
-        self.cache.weight()
-    }
-
     /// Returns the memory the store may use, in bytes.
     pub fn capacity_bytes(&self) -> u64 {
         self.cache.capacity()
@@ -249,12 +255,12 @@ impl Store {
 
     /// Returns the number of keys with responses.
     pub fn len(&self) -> usize {
-        self.cache.len()
+        self.cache.len() - self.ballasts()
     }
 
     /// Returns whether nothing is stored.
     pub fn is_empty(&self) -> bool {
-        self.cache.is_empty()
+        self.len() == 0
     }
 
     /// Returns how many keys were evicted since the store was made, to make room for others.
@@ -299,18 +305,30 @@ impl Weighter<CacheKey, Arc<Variants>> for Weight {
     }
 }
 
-/// Counts evictions, and keeps what was evicted until no lock is held.
+/// Collects what is evicted.
 #[derive(Clone)]
 struct Evictions {
     count: Arc<AtomicU64>,
 }
 
-impl Lifecycle<CacheKey, Arc<Variants>> for Evictions {
-    type RequestState = Vec<(CacheKey, Arc<Variants>)>;
+/// What one operation on the cache evicted or replaced, to be dropped when no lock is held.
+#[derive(Default)]
+struct Evicted {
+    items: Vec<(CacheKey, Arc<Variants>)>,
+}
 
-    fn on_evict(&self, state: &mut Self::RequestState, key: CacheKey, variants: Arc<Variants>) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        state.push((key, variants));
+impl Lifecycle<CacheKey, Arc<Variants>> for Evictions {
+    type RequestState = Evicted;
+
+    fn is_pinned(&self, _key: &CacheKey, variants: &Arc<Variants>) -> bool {
+        variants.is_ballast()
+    }
+
+    fn on_evict(&self, evicted: &mut Evicted, key: CacheKey, variants: Arc<Variants>) {
+        if !variants.is_ballast() {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        evicted.items.push((key, variants));
     }
 }
 

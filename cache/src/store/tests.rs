@@ -90,14 +90,69 @@ fn rfc_9111_4_1_a_request_gets_the_newest_variant_it_selects() {
 }
 
 #[test]
-fn viewers_cannot_fill_the_store_with_variants_of_one_key() {
+fn b53_ten_thousand_variants_of_one_key_leave_eight_and_evict_nobody_else() {
+    const OTHERS: u64 = 100;
     let store = Store::new(16 * MIB);
-    for value in 0..1000 {
+    for number in 0..OTHERS {
+        store.insert(key(1000 + number), plain(1000));
+    }
+    for value in 0..10_000 {
         store.insert(key(1), response(10, by_x(value).1));
     }
-    assert!(store.get(&key(1), &by_x(999).0).found().is_some());
+    assert!(store.get(&key(1), &by_x(9_999).0).found().is_some());
     assert!(matches!(store.get(&key(1), &by_x(0).0), Lookup::VaryMiss));
+    assert!((0..OTHERS).all(|number| is_found(&store, 1000 + number)));
+    assert_eq!(VARIANTS_MAX, 8);
     assert_eq!(store.remove(&key(1)), VARIANTS_MAX);
+}
+
+#[test]
+fn bodies_that_grow_are_in_the_budget_and_responses_make_room_for_them() {
+    for capacity in [MIB, 1024 * MIB] {
+        let store = Store::new(capacity);
+        let body_bytes = usize::try_from(capacity / 64).unwrap();
+        for number in 0..80 {
+            store.insert(key(number), plain(body_bytes));
+        }
+        let full = store.used_bytes();
+        assert!(full > capacity / 10 * 8, "{full} of {capacity}");
+        let mut growing = store.growing(1).unwrap();
+        let mut reserved = 1;
+        while growing.grow(capacity / 100).is_ok() {
+            reserved += capacity / 100;
+            assert!(store.used_bytes() <= capacity);
+        }
+        assert_eq!(
+            (growing.bytes(), store.growing_bytes()),
+            (reserved, reserved)
+        );
+        assert!(reserved > capacity * 9 / 20, "nearly half: {reserved}");
+        assert!(store.len() < 40, "{} are left", store.len());
+        let largest = usize::try_from(store.response_bytes_max()).unwrap() - 1024;
+        assert_eq!(store.insert(key(1000), plain(largest)), Inserted::Stored);
+        assert!(is_found(&store, 1000), "it fits beside all that grows");
+        assert!(store.used_bytes() <= capacity);
+        drop(growing);
+        store.remove_where(|_, _| true);
+        assert_eq!(store.used_bytes(), 0);
+    }
+}
+
+#[test]
+fn running_fills_get_no_more_than_half_of_the_store() {
+    let store = Store::new(MIB);
+    let limit = GrowingLimit {
+        bytes_max: store.growing_bytes_max(),
+    };
+    assert_eq!(limit.bytes_max, MIB / 2);
+    let mut first = store.growing(MIB / 2).unwrap();
+    assert_eq!(store.growing(1).unwrap_err(), limit);
+    assert_eq!(first.grow(1).unwrap_err(), limit);
+    assert_eq!(first.grow(u64::MAX).unwrap_err(), limit);
+    assert_eq!(first.bytes(), MIB / 2, "what was reserved stays reserved");
+    drop(first);
+    assert!(store.growing(MIB / 2).is_ok());
+    assert_eq!(store.growing_bytes(), 0);
 }
 
 #[test]
@@ -215,6 +270,8 @@ enum Op {
     Remove(u64),
     Get(u64, u64),
     RemoveLarge(u64),
+    Grow(usize, u64),
+    Release(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -225,6 +282,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0u64..30).prop_map(Op::Remove),
         4 => (0u64..30, 0u64..3).prop_map(|(key, x)| Op::Get(key, x)),
         1 => (0u64..80_000).prop_map(Op::RemoveLarge),
+        2 => (0usize..4, 0u64..60_000).prop_map(|(fill, bytes)| Op::Grow(fill, bytes)),
+        1 => (0usize..4).prop_map(Op::Release),
     ]
 }
 
@@ -238,6 +297,7 @@ proptest! {
     ) {
         let store = Store::new(512 * 1024);
         let mut reference = Reference::new();
+        let mut fills: [Option<Reservation<'_>>; 4] = Default::default();
         for op in ops {
             match op {
                 Op::Insert(number, x, body_bytes) => {
@@ -270,7 +330,18 @@ proptest! {
                         under_key.retain(|(_, response)| !is_large(response));
                     }
                 }
+                Op::Grow(fill, bytes) => {
+                    let before = store.growing_bytes();
+                    let is_grown = match &mut fills[fill] {
+                        Some(growing) => growing.grow(bytes).is_ok(),
+                        place => store.growing(bytes).map(|growing| *place = Some(growing)).is_ok(),
+                    };
+                    prop_assert_eq!(is_grown, before + bytes <= store.growing_bytes_max());
+                }
+                Op::Release(fill) => fills[fill] = None,
             }
+            let reserved = fills.iter().flatten().map(Reservation::bytes).sum::<u64>();
+            prop_assert_eq!(store.growing_bytes(), reserved);
             prop_assert!(store.used_bytes() <= store.capacity_bytes());
             prop_assert!(store.capacity_bytes() <= 512 * 1024);
         }

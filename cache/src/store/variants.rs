@@ -13,14 +13,14 @@ use crate::stored::StoredResponse;
 
 /// The most variants under one key; the oldest makes room. A `Vary` on a field that viewers choose
 /// freely must not fill the store with copies of one playlist.
-pub(super) const VARIANTS_MAX: usize = 16;
+pub(super) const VARIANTS_MAX: usize = 8;
 
 /// What a key costs beside its text and responses: map entry, list links, this list.
 const KEY_OVERHEAD_BYTES: u64 = 192;
 
 /// The responses under one key.
 ///
-/// Invariant: newest first, never empty, at most [`VARIANTS_MAX`], no two of the same variant,
+/// Invariant: newest first, empty only in a ballast, at most [`VARIANTS_MAX`], no two of the same variant,
 /// nothing behind one that answers every request; `weight_bytes` is the sum of all.
 #[derive(Debug)]
 pub(super) struct Variants {
@@ -61,6 +61,19 @@ impl Variants {
             responses: responses.into_boxed_slice(),
             weight_bytes,
         })
+    }
+
+    /// Returns no responses, with a weight that stands for [bodies that
+    /// grow](super::Store::growing).
+    pub(super) fn ballast(weight_bytes: u64) -> Self {
+        Self {
+            responses: Box::default(),
+            weight_bytes,
+        }
+    }
+
+    pub(super) const fn is_ballast(&self) -> bool {
+        self.responses.is_empty()
     }
 
     pub(super) fn select(&self, request_fields: &HeaderMap) -> Option<&Arc<StoredResponse>> {
