@@ -45,6 +45,8 @@ struct Shared {
     state: Mutex<State>,
     /// The coded forms of a text, for as long as the text is kept.
     codings: Option<Box<Codings>>,
+    /// Whether its chunks share memory with nothing else.
+    is_owned: bool,
 }
 
 struct Complete {
@@ -98,7 +100,7 @@ pub enum BodyFailure {
 impl GrowingBody {
     /// Returns a body without bytes and the only writer to it.
     pub fn new() -> (Writer, Self) {
-        Self::filling(None, None)
+        Self::filling(None, None, false)
     }
 
     /// Returns a body that must end at exactly `bytes`, and the only writer to it.
@@ -106,15 +108,20 @@ impl GrowingBody {
     /// A body that ends before is `Truncated`, one that goes on is `TooLarge` (RFC 9112 6.3,
     /// RFC 9113 8.1.1).
     pub fn with_length(bytes: u64) -> (Writer, Self) {
-        Self::filling(Some(bytes), None)
+        Self::filling(Some(bytes), None, false)
     }
 
-    fn filling(length: Option<u64>, codings: Option<Box<Codings>>) -> (Writer, Self) {
+    fn filling(
+        length: Option<u64>,
+        codings: Option<Box<Codings>>,
+        is_owned: bool,
+    ) -> (Writer, Self) {
         let body = Self {
             shared: Arc::new(Shared {
                 complete: OnceLock::new(),
                 state: Mutex::new(State::new(length)),
                 codings,
+                is_owned,
             }),
         };
         let writer = Writer {
@@ -136,10 +143,20 @@ impl GrowingBody {
     ///
     /// For texts that many clients want compressed: the forms are made once, and shared (CA-18).
     pub fn text(bytes: Bytes) -> Self {
-        let (mut writer, body) = Self::filling(None, Some(Box::default()));
+        let (mut writer, body) = Self::filling(None, Some(Box::default()), false);
         writer.push(bytes);
         writer.complete();
         body
+    }
+
+    /// Returns a body that is written in memory of its own, for the store to keep, and its writer.
+    pub(crate) fn owned() -> (Writer, Self) {
+        Self::filling(None, None, true)
+    }
+
+    /// Returns whether the body shares memory with nothing else, so that the store need not copy it.
+    pub(crate) fn is_owned(&self) -> bool {
+        self.shared.is_owned
     }
 
     /// Returns the coded forms, if this body keeps any.

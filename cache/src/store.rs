@@ -9,6 +9,7 @@
 //! means (the caller's predicate says).
 
 mod growing;
+mod owned;
 mod variants;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use self::growing::Growing;
 pub use self::growing::{GrowingLimit, Reservation};
+use self::owned::owned;
 use self::variants::Variants;
 use crate::body::BodyState;
 use crate::key::CacheKey;
@@ -155,6 +157,10 @@ impl Store {
                 return Inserted::Refused(Refusal::Incomplete);
             }
         }
+        if response.weight_bytes() > self.response_bytes_max {
+            return Inserted::Refused(Refusal::TooLarge);
+        }
+        let response = Arc::new(owned(&response));
         let change = self.change_lock(&key).lock();
         if !may_store() {
             return Inserted::Refused(Refusal::Fenced);
@@ -334,10 +340,12 @@ impl Lifecycle<CacheKey, Arc<Variants>> for Evictions {
 
 const SHARD_BYTES_MIN: u64 = 256 * 1024 * 1024;
 const SHARDS_MAX: u64 = 64;
-/// quick_cache halves the number of shards until each is expected to hold this many.
-const SHARD_ITEMS_MIN: u64 = 32;
-/// Between a playlist and a segment; sizes the memory of what was evicted lately.
-const RESPONSE_BYTES_TYPICAL: u64 = 256 * 1024;
+/// The least that a shard is expected to hold; half as many evictions it remembers, to know again
+/// what is asked for twice.
+const SHARD_ITEMS_MIN: u64 = 1024;
+/// A small part; sizes the memory of what was evicted lately, 50 bytes each. Too small a memory
+/// takes a popular response for part of a scan.
+const RESPONSE_BYTES_TYPICAL: u64 = 32 * 1024;
 /// The share of a shard for what was read again. Its complement is where newcomers prove
 /// themselves: larger than quick_cache's default, because segments are large against a shard.
 const HOT_SHARE: f64 = 0.9;
@@ -345,3 +353,6 @@ const CHANGE_LOCKS: usize = 64;
 
 #[cfg(all(test, not(shuttle)))]
 mod tests;
+
+#[cfg(all(test, not(shuttle)))]
+mod scan_tests;
