@@ -16,5 +16,7 @@ pub use request::{Mode, PurgeRequest, REQUEST_BYTES_MAX, RequestError};
 pub use sequence::{
     LogId, NODE_NAME_BYTES_MAX, NameError, NodeName, PurgeId, Sequence, UnixMillis,
 };
-pub use target::{Target, TargetError};
+pub use target::{
+    SURROGATE_KEY_BYTES_MAX, SURROGATE_KEYS_MAX, StreamRange, Target, TargetError, URLS_MAX, Url,
+};
 pub use window::{GapError, Window};
