@@ -39,6 +39,7 @@ pub use token::{LIFETIME_MAX, TokenAlgorithm};
 use rate::Bucket;
 use replay::{Replay, Seen};
 use signature::Signature;
+pub(crate) use signature::hex;
 use token::TokenKey;
 
 /// Everybody who may ask, and how they show who they are.

@@ -1,0 +1,109 @@
+//! The thread that writes the audit.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use purge_log::UnixMillis;
+use tokio::sync::{mpsc, oneshot};
+
+use super::AuditConfig;
+use super::line::{Event, Link};
+use super::open::create;
+
+/// An event on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) at: UnixMillis,
+    pub(super) event: Event,
+    /// Answered when it is on disk; dropped if it cannot be.
+    pub(super) reply: Option<oneshot::Sender<()>>,
+}
+
+/// What the thread works on.
+pub(super) struct Writer {
+    path: PathBuf,
+    bytes_max: u64,
+    file: File,
+    bytes: u64,
+    link: Link,
+    lost: Arc<AtomicU64>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        config: &AuditConfig,
+        file: File,
+        bytes: u64,
+        link: Link,
+        lost: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            path: config.path.clone(),
+            bytes_max: config.bytes_max,
+            file,
+            bytes,
+            link,
+            lost,
+        }
+    }
+
+    /// Writes until nobody can ask any more, or the disk refuses.
+    pub(super) fn run(mut self, mut waiting: mpsc::Receiver<Command>) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while waiting.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+            if let Err(error) = self.write(&mut batch) {
+                // Everybody who waits sees the channel close, and so does everybody who comes.
+                tracing::error!(%error, path = %self.path.display(), "the audit cannot be written");
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &mut Vec<Command>) -> io::Result<()> {
+        if self.bytes >= self.bytes_max {
+            self.set_aside()?;
+        }
+        let mut text = Vec::new();
+        let mut replies = Vec::new();
+        let mut latest = UnixMillis(0);
+        for Command { at, event, reply } in batch.drain(..) {
+            latest = at;
+            text.extend(self.link.append(at, event));
+            text.push(b'\n');
+            replies.extend(reply);
+        }
+        let lines = self.lost.swap(0, Ordering::Relaxed);
+        if lines > 0 {
+            text.extend(self.link.append(latest, Event::Lost { lines }));
+            text.push(b'\n');
+        }
+        self.file.write_all(&text)?;
+        if !replies.is_empty() {
+            self.file.sync_data()?;
+        }
+        self.bytes += u64::try_from(text.len()).unwrap_or(u64::MAX);
+        for reply in replies {
+            // Who asked may have left; the line stands.
+            reply.send(()).ok();
+        }
+        Ok(())
+    }
+
+    /// Sets the full file aside and begins the next, which goes on with the chain.
+    fn set_aside(&mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(format!(".{}", self.link.number));
+        std::fs::rename(&self.path, &aside)?;
+        self.file = create(&self.path)?;
+        self.file.lock()?;
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+/// Events that share one fsync.
+const BATCH_MAX: usize = 256;
