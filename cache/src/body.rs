@@ -23,6 +23,7 @@ use bytes::Bytes;
 
 use self::state::{Chunk, Found, State, bytes_at};
 use crate::codings::Codings;
+use crate::slice::Sliced;
 use crate::sync::Mutex;
 
 /// The most bytes a [`Reader`] hands out at once.
@@ -43,10 +44,18 @@ struct Shared {
     /// The final chunks. Invariant: set while `state` is locked, before it says `Complete`.
     complete: OnceLock<Complete>,
     state: Mutex<State>,
+    kept: Kept,
+}
+
+/// What is kept with a body beside its bytes.
+enum Kept {
+    Nothing,
     /// The coded forms of a text, for as long as the text is kept.
-    codings: Option<Box<Codings>>,
-    /// Whether its chunks share memory with nothing else.
-    is_owned: bool,
+    Codings(Box<Codings>),
+    /// The chunks share memory with nothing else: the store need not copy them.
+    Owned,
+    /// Where the bytes are instead.
+    Sliced(Sliced),
 }
 
 struct Complete {
@@ -100,7 +109,7 @@ pub enum BodyFailure {
 impl GrowingBody {
     /// Returns a body without bytes and the only writer to it.
     pub fn new() -> (Writer, Self) {
-        Self::filling(None, None, false)
+        Self::filling(None, Kept::Nothing)
     }
 
     /// Returns a body that must end at exactly `bytes`, and the only writer to it.
@@ -108,20 +117,15 @@ impl GrowingBody {
     /// A body that ends before is `Truncated`, one that goes on is `TooLarge` (RFC 9112 6.3,
     /// RFC 9113 8.1.1).
     pub fn with_length(bytes: u64) -> (Writer, Self) {
-        Self::filling(Some(bytes), None, false)
+        Self::filling(Some(bytes), Kept::Nothing)
     }
 
-    fn filling(
-        length: Option<u64>,
-        codings: Option<Box<Codings>>,
-        is_owned: bool,
-    ) -> (Writer, Self) {
+    fn filling(length: Option<u64>, kept: Kept) -> (Writer, Self) {
         let body = Self {
             shared: Arc::new(Shared {
                 complete: OnceLock::new(),
                 state: Mutex::new(State::new(length)),
-                codings,
-                is_owned,
+                kept,
             }),
         };
         let writer = Writer {
@@ -143,7 +147,7 @@ impl GrowingBody {
     ///
     /// For texts that many clients want compressed: the forms are made once, and shared (CA-18).
     pub fn text(bytes: Bytes) -> Self {
-        let (mut writer, body) = Self::filling(None, Some(Box::default()), false);
+        let (mut writer, body) = Self::filling(None, Kept::Codings(Box::default()));
         writer.push(bytes);
         writer.complete();
         body
@@ -151,17 +155,36 @@ impl GrowingBody {
 
     /// Returns a body that is written in memory of its own, for the store to keep, and its writer.
     pub(crate) fn owned() -> (Writer, Self) {
-        Self::filling(None, None, true)
+        Self::filling(None, Kept::Owned)
     }
 
-    /// Returns whether the body shares memory with nothing else, so that the store need not copy it.
+    /// Returns whether the store can keep the body as it is: it shares memory with nothing else, or was
+    /// made to be kept.
     pub(crate) fn is_owned(&self) -> bool {
-        self.shared.is_owned
+        !matches!(self.shared.kept, Kept::Nothing)
     }
 
     /// Returns the coded forms, if this body keeps any.
     pub fn codings(&self) -> Option<&Codings> {
-        self.shared.codings.as_deref()
+        match &self.shared.kept {
+            Kept::Codings(codings) => Some(codings),
+            Kept::Nothing | Kept::Owned | Kept::Sliced(_) => None,
+        }
+    }
+
+    /// Returns a body that is kept in slices elsewhere: complete, and without bytes of its own.
+    pub fn sliced_as(sliced: Sliced) -> Self {
+        let (writer, body) = Self::filling(None, Kept::Sliced(sliced));
+        writer.complete();
+        body
+    }
+
+    /// Returns how the body is kept, if it is in slices. Its readers would read nothing.
+    pub fn sliced(&self) -> Option<&Sliced> {
+        match &self.shared.kept {
+            Kept::Sliced(sliced) => Some(sliced),
+            Kept::Nothing | Kept::Owned | Kept::Codings(_) => None,
+        }
     }
 
     /// Returns how far the body has come.

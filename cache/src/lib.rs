@@ -4,7 +4,7 @@
 //!
 //! - [`key`], [`variant`], [`store`]: what is stored, and which of it answers a request;
 //! - [`stale`], [`validation`], [`range`]: what may be done with what was found, and how much of it
-//!   is sent;
+//!   is sent; [`slice`]: how a large body is brought piece by piece;
 //! - [`collapse`], [`body`]: at most one fill per key, read while it is written;
 //! - [`codings`]: the same text in the form that a client can take;
 //! - [`directives`], [`freshness`], [`mod@storable`], [`fields`], [`stored`]: what a response says
@@ -27,6 +27,7 @@ pub mod key;
 pub mod outcome;
 pub mod policy;
 pub mod range;
+pub mod slice;
 pub mod stale;
 pub mod storable;
 pub mod store;
@@ -49,6 +50,7 @@ pub use key::CacheKey;
 pub use outcome::{Answered, CacheName, Detail, Forward, ForwardReason, Outcome};
 pub use policy::{Heuristics, NegativeLifetimes, Policy};
 pub use range::{ByteRanges, RangeAnswer};
+pub use slice::Sliced;
 pub use stale::{StaleWindows, Use, judge, stale_windows};
 pub use storable::{Exchanged, Storable, Uncacheable, storable};
 pub use store::{Change, GrowingLimit, Inserted, Lookup, Refusal, Reservation, Store};

@@ -249,7 +249,7 @@ mod tests {
         let plain = response.weight_bytes();
         response.body = GrowingBody::text(Bytes::from_static(b"0123456789"));
         let reserved = response.weight_bytes();
-        assert_eq!(reserved, plain + Codings::bytes_max(10));
+        assert!(reserved >= plain + Codings::bytes_max(10));
         let codings = response.body.codings().unwrap();
         drop(codings.form(crate::Coding::Gzip));
         assert_eq!(response.weight_bytes(), reserved);

@@ -48,7 +48,7 @@ fn owned_headers(headers: &HeaderMap) -> HeaderMap {
 fn owned_body(body: &GrowingBody) -> GrowingBody {
     // A response that was validated has the body that is stored already. A text that keeps its coded
     // forms was read into one piece of memory, and is small.
-    if body.is_owned() || body.codings().is_some() {
+    if body.is_owned() {
         return body.clone();
     }
     let mut missing = usize::try_from(body.progress().received).expect("it is in memory");
