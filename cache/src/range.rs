@@ -29,6 +29,15 @@ pub struct ByteRanges {
     specs: Vec<Spec>,
 }
 
+/// Where a range begins, of a body whose length may not be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// At a position.
+    At(u64),
+    /// At so many bytes before the end.
+    BeforeEnd,
+}
+
 /// One range as it was asked for (RFC 9110 14.1.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Spec {
@@ -111,6 +120,15 @@ impl ByteRanges {
         (1..=RANGES_MAX)
             .contains(&specs.len())
             .then_some(Self { specs })
+    }
+
+    /// Returns where the bytes begin, if one range is asked for.
+    pub fn beginning(&self) -> Option<Beginning> {
+        match self.specs.as_slice() {
+            [Spec::From { first, .. }] => Some(Beginning::At(*first)),
+            [Spec::Suffix { .. }] => Some(Beginning::BeforeEnd),
+            _ => None,
+        }
     }
 
     /// Returns what to answer, given how far the body has come and its length where that is known
@@ -363,6 +381,15 @@ mod tests {
         twice.append(RANGE, HeaderValue::from_static("bytes=0-1"));
         assert_eq!(ByteRanges::of(&twice), None);
         assert_eq!(ByteRanges::parse(b"bytes=\xff-"), None);
+    }
+
+    #[test]
+    fn a_single_range_says_where_it_begins() {
+        let beginning = |value: &str| ByteRanges::parse(value.as_bytes())?.beginning();
+        assert_eq!(beginning("bytes=5-"), Some(Beginning::At(5)));
+        assert_eq!(beginning("bytes=5-9"), Some(Beginning::At(5)));
+        assert_eq!(beginning("bytes=-9"), Some(Beginning::BeforeEnd));
+        assert_eq!(beginning("bytes=0-1,5-9"), None);
     }
 
     #[test]

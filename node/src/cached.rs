@@ -108,7 +108,7 @@ impl Found {
 }
 
 async fn hit(
-    node: &Node,
+    node: &Arc<Node>,
     request: &Request,
     kind: Kind,
     stored: &Arc<StoredResponse>,
@@ -119,7 +119,7 @@ async fn hit(
 }
 
 async fn stale(
-    node: &Node,
+    node: &Arc<Node>,
     request: &Request,
     kind: Kind,
     stored: &Arc<StoredResponse>,
@@ -168,7 +168,7 @@ async fn bring(
 }
 
 async fn answer_brought(
-    node: &Node,
+    node: &Arc<Node>,
     request: &Request,
     kind: Kind,
     brought: &Brought,

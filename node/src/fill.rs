@@ -16,7 +16,7 @@ mod order;
 mod pump;
 
 pub(crate) use ask::{Ask, fetch, forward_fields, read_whole};
-pub(crate) use order::{Asked, FillOrder, HOLD_MARGIN, date_if_missing, end_to_end};
+pub(crate) use order::{Asked, FillOrder, HOLD_MARGIN, Judged, date_if_missing, end_to_end};
 
 use std::sync::Arc;
 

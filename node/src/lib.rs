@@ -25,6 +25,7 @@ pub mod request;
 pub mod respond;
 pub mod route;
 pub mod rules;
+mod slices;
 pub mod streams;
 pub mod tasks;
 pub mod telemetry;

@@ -26,6 +26,7 @@ use crate::live::Hub;
 use crate::request::Admission;
 use crate::respond::Members;
 use crate::rules::Rules;
+use crate::slices::Slices;
 use crate::streams::{self, Streams};
 use crate::tasks::Tasks;
 use crate::telemetry::{AccessLog, AccessLogError, Levels, ParentLevel, Telemetry};
@@ -58,6 +59,7 @@ pub struct Node {
     pub(crate) relays: Semaphore,
     pub(crate) hub: Hub,
     pub(crate) coders: Coders,
+    pub(crate) slices: Slices,
     pub(crate) upstream: Upstream,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) streams: Streams,
@@ -113,6 +115,7 @@ impl Node {
                 .build(),
             relays: Semaphore::new(config.limits.relays_max),
             coders: Coders::default(),
+            slices: Slices::new(&config.limits),
             hub: Hub::new(config.live.renditions_max, config.live.held_max),
             upstream,
             streams: Streams::new(&telemetry),

@@ -15,5 +15,6 @@ mod ranges;
 mod refusals;
 mod relay;
 mod revalidation;
+mod slices;
 mod streams;
 mod tiers;

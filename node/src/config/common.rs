@@ -270,6 +270,8 @@ fn read_limits(mut section: Section<'_>, store_bytes: u64) -> NodeLimits {
     }
     NodeLimits {
         stored_body_bytes_max,
+        slice_bytes: default.slice_bytes,
+        slice_from_bytes: default.slice_from_bytes,
         stall_timeout: section.value("stall_timeout", default.stall_timeout, duration(WAITS)),
         first_byte_timeout: section.value(
             "first_byte_timeout",

@@ -64,7 +64,7 @@ impl<'a> Ask<'a> {
             first_byte_timeout: order.first_byte_timeout,
             avoid: None,
             cdn_loop: order.cdn_loop.clone(),
-            fields: Arc::clone(&order.fields),
+            fields: order.portion.asked_with(&order.fields),
             validated: order.validated.clone(),
         }
     }

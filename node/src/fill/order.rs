@@ -19,6 +19,7 @@ use crate::coding;
 use crate::live::Address;
 use crate::node::Node;
 use crate::request::{self, CDN_LOOP, Request};
+use crate::slices::{self, Portion};
 use crate::upstream::Class;
 
 /// A viewer's request as the cache sees it: what selects a stored response, and what is asked of it.
@@ -104,6 +105,8 @@ pub(crate) struct FillOrder {
     pub(crate) stall_timeout: Duration,
     /// When followers get the response.
     pub(crate) delivery: Delivery,
+    /// How much of the response to ask for.
+    pub(crate) portion: Portion,
     /// Whether the response is a text, of which coded forms are kept.
     pub(crate) is_text: bool,
     /// How the response may be kept.
@@ -166,6 +169,11 @@ impl FillOrder {
                 }
                 _ => Delivery::AsItArrives,
             },
+            portion: if is_hinted {
+                Portion::Whole
+            } else {
+                slices::portion_of(node, request, kind, &key)
+            },
             is_text: coding::is_text(kind),
             policy,
             directives,
@@ -201,6 +209,7 @@ impl FillOrder {
                 Kind::Part => Delivery::WhenComplete,
                 _ => Delivery::AsItArrives,
             },
+            portion: Portion::Whole,
             is_text: coding::is_text(kind),
             collapse_key: key.clone(),
             directives: RequestDirectives::default(),
@@ -216,6 +225,7 @@ impl FillOrder {
     pub(crate) fn revalidating(mut self, stored: &Arc<StoredResponse>) -> Self {
         if cache::validation::has_validator(&stored.headers) {
             self.validated = Some(Arc::clone(stored));
+            self.portion = self.portion.without_probe();
         }
         self
     }

@@ -23,6 +23,7 @@ use crate::live::{self, Address, Version};
 use crate::node::Node;
 use crate::respond::Failure;
 use crate::route;
+use crate::slices::{self, Received};
 use crate::telemetry::{Event, FillEnding};
 use crate::upstream::{ForwardBody, ForwardResponse, ParentId};
 
@@ -143,8 +144,10 @@ async fn arrive(node: &Arc<Node>, order: &FillOrder) -> Arrived {
         match arrive_from(node, &order, avoid).await {
             Ok(arrived) => return arrived,
             // RFC 9111 4.3.3: a 304 about something else answers nothing; ask for the whole response.
+            // RFC 9110 14.2: so does a range that says nothing of the whole.
             Err((Trouble::NotAboutIt, _)) => {
                 order.validated = None;
+                order.portion = order.portion.without_probe();
                 attempts_left = 1;
             }
             Err((Trouble::Failed(Failure::ParentBroken), parent)) if attempts_left > 0 => {
@@ -191,6 +194,13 @@ async fn judge(
     order: &FillOrder,
     response: ForwardResponse,
 ) -> Result<Arrived, Trouble> {
+    let response = match slices::receive(node, order, response).await? {
+        Received::Whole(response) => response,
+        Received::Slice(slice, writer, body) => return Ok(Arrived::Growing(slice, writer, body)),
+        Received::Head(head) => return Ok(Arrived::Complete(head, StatusCode::OK)),
+        Received::Small(judged, bytes) => return Ok(complete(node, order, judged, bytes)),
+        Received::Useless => return Err(Trouble::NotAboutIt),
+    };
     let status = response.head.status;
     let asked_at = node.clock.wall_at(response.sent_at);
     if status == StatusCode::NOT_MODIFIED && order.validated.is_some() {

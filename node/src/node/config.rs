@@ -68,6 +68,10 @@ impl Default for LiveConfig {
 pub struct NodeLimits {
     /// Bytes of one stored body; a larger one is relayed and not stored.
     pub stored_body_bytes_max: u64,
+    /// Bytes of one slice of a large body.
+    pub slice_bytes: u64,
+    /// Bytes above which a body is kept in slices, where its parent answers ranges.
+    pub slice_from_bytes: u64,
     /// Time between two reads of a body that is being filled (FM-28).
     pub stall_timeout: Duration,
     /// Time to the first byte of an ordinary answer.
@@ -84,6 +88,8 @@ impl Default for NodeLimits {
     fn default() -> Self {
         Self {
             stored_body_bytes_max: 64 * 1024 * 1024,
+            slice_bytes: 2 * 1024 * 1024,
+            slice_from_bytes: 16 * 1024 * 1024,
             stall_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(5),
             target_bytes_max: 8 * 1024,

@@ -16,6 +16,7 @@ use crate::body::Body;
 use crate::coding;
 use crate::node::Node;
 use crate::request::{Request, Wants};
+use crate::slices;
 
 /// Answers `request` with `stored`, whose body may still be growing.
 ///
@@ -27,7 +28,24 @@ use crate::request::{Request, Wants};
 ///
 /// Dropping the future only leaves; the body belongs to its fill.
 pub async fn stored(
-    node: &Node,
+    node: &Arc<Node>,
+    request: &Request,
+    kind: Kind,
+    stored: &Arc<StoredResponse>,
+    outcome: Outcome,
+) -> Result<Answer, Failure> {
+    match answer(node, request, kind, stored, outcome).await {
+        // The first slice showed that the version is gone; no byte of it has left yet.
+        Err(failure) => match slices::newer_version(node, request, kind, stored).await {
+            Some(newer) => answer(node, request, kind, &newer, Outcome::Miss).await,
+            None => Err(failure),
+        },
+        Ok(answer) => Ok(answer),
+    }
+}
+
+async fn answer(
+    node: &Arc<Node>,
     request: &Request,
     kind: Kind,
     stored: &Arc<StoredResponse>,
@@ -69,6 +87,9 @@ pub async fn stored(
     answer
         .fields
         .insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if let Some(sliced) = stored.body.sliced() {
+        return slices::answer(node, request, kind, stored, *sliced, answer).await;
+    }
     let chosen = select(request, stored).await?;
     answer_ranges(&mut answer, kind, stored, chosen);
     Ok(answer)
