@@ -143,6 +143,11 @@ mod tests {
             ("192.0.2.1:80", "192.0.2.1"),
         ] {
             assert_eq!(plain_host(raw).as_deref(), Some(expected), "{raw}");
+            assert_eq!(
+                plain_host(expected).as_deref(),
+                Some(expected),
+                "{expected}"
+            );
         }
         for wrong in [
             "",
