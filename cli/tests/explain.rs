@@ -121,6 +121,16 @@ fn what_matches_no_rule_and_what_no_rule_can_help_are_said() {
     assert!(said.contains("plan preflight"), "{said}");
     let said = text(&edge, "http://x.example/a", &["--method", "HEAD"]);
     assert!(said.contains("without its body"), "{said}");
+    let post = ["--method", "POST", "--fetch"];
+    let said = text(&edge, "http://x.example/a", &post);
+    assert!(said.contains("refused method not allowed (405"), "{said}");
+    let relaying = self::edge("[cache]\nrelay_methods = true", &[NOBODY]);
+    let said = text(&relaying, "http://x.example/a", &post);
+    assert!(said.contains("plan relayed"), "{said}");
+    assert!(
+        !said.contains("fetched"),
+        "what has an effect is never tried:\n{said}"
+    );
 }
 
 #[test]
