@@ -268,10 +268,11 @@ fn read_limits(mut section: Section<'_>, store_bytes: u64) -> NodeLimits {
             &allowed,
         );
     }
+    let (slice_bytes, slice_from_bytes) = read_slices(&mut section, stored_body_bytes_max);
     NodeLimits {
         stored_body_bytes_max,
-        slice_bytes: default.slice_bytes,
-        slice_from_bytes: default.slice_from_bytes,
+        slice_bytes,
+        slice_from_bytes,
         stall_timeout: section.value("stall_timeout", default.stall_timeout, duration(WAITS)),
         first_byte_timeout: section.value(
             "first_byte_timeout",
@@ -290,6 +291,22 @@ fn read_limits(mut section: Section<'_>, store_bytes: u64) -> NodeLimits {
         )),
         relays_max: section.value("relays_max", default.relays_max, count(1..=65_536)),
     }
+}
+
+/// Reads how large bodies are cut; a length of zero means that they are not.
+fn read_slices(section: &mut Section<'_>, stored_body_bytes_max: u64) -> (u64, u64) {
+    let default = NodeLimits::default();
+    let are_cut = section.value("slices", true, flag);
+    let usual = default.slice_bytes.min(stored_body_bytes_max);
+    let bytes = section.value("slice_bytes", usual, byte_size(KIB..=64 * MIB));
+    if bytes > stored_body_bytes_max {
+        let most = super::ByteSize(stored_body_bytes_max);
+        let allowed = format!("at most {most}, as limits.stored_body_bytes_max");
+        section.wrong("slice_bytes", "is more than is stored", &allowed);
+    }
+    let usual = default.slice_from_bytes.min(stored_body_bytes_max);
+    let from_bytes = section.value("slice_from_bytes", usual, byte_size(KIB..=16 * GIB));
+    (if are_cut { bytes } else { 0 }, from_bytes)
 }
 
 fn read_upstream(mut section: Section<'_>) -> UpstreamLimits {

@@ -124,6 +124,11 @@ impl Effective {
         let limits = &common.limits;
         self.table("limits");
         self.line("stored_body_bytes_max", size(limits.stored_body_bytes_max));
+        self.line("slices", limits.slice_bytes > 0);
+        if limits.slice_bytes > 0 {
+            self.line("slice_bytes", size(limits.slice_bytes));
+        }
+        self.line("slice_from_bytes", size(limits.slice_from_bytes));
         self.line(
             "stall_timeout",
             quoted(&duration_text(limits.stall_timeout)),

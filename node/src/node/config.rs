@@ -68,7 +68,7 @@ impl Default for LiveConfig {
 pub struct NodeLimits {
     /// Bytes of one stored body; a larger one is relayed and not stored.
     pub stored_body_bytes_max: u64,
-    /// Bytes of one slice of a large body.
+    /// Bytes of one slice of a large body; zero: bodies are not kept in slices.
     pub slice_bytes: u64,
     /// Bytes above which a body is kept in slices, where its parent answers ranges.
     pub slice_from_bytes: u64,

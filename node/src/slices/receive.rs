@@ -223,11 +223,16 @@ fn keep_arriving(node: &Arc<Node>, order: FillOrder, incoming: ForwardBody) {
     }));
     let owner = Arc::clone(node);
     node.tasks.spawn(async move {
+        let Ok(reservation) = owner.store.growing(bytes) else {
+            writer.fail(BodyFailure::TooLarge);
+            return;
+        };
         let kept = tokio::select! {
             kept = cut(writer, incoming, bytes, &order) => kept,
             // The writer is dropped: readers see a failed body.
             () = owner.tasks.ending() => None,
         };
+        drop(reservation);
         if let Some(bytes) = kept {
             let body = GrowingBody::full(bytes);
             let stored = StoredResponse {
