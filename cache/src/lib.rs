@@ -9,7 +9,8 @@
 //! - [`codings`]: the same text in the form that a client can take;
 //! - [`directives`], [`freshness`], [`mod@storable`], [`fields`], [`stored`]: what a response says
 //!   about itself, within a [`policy`], and what is kept of it;
-//! - [`fence`], [`surrogate`], [`invalidation`]: what makes a response unusable before its time;
+//! - [`purge`], [`fence`], [`surrogate`], [`invalidation`]: what makes a response unusable before its
+//!   time;
 //! - [`outcome`]: what we tell about all that.
 //!
 //! `node` calls all of it and hands in bytes and `now`. What is deliberately not here: sockets,
@@ -26,6 +27,7 @@ pub mod invalidation;
 pub mod key;
 pub mod outcome;
 pub mod policy;
+pub mod purge;
 pub mod range;
 pub mod slice;
 pub mod stale;
@@ -49,12 +51,13 @@ pub use invalidation::invalidates;
 pub use key::CacheKey;
 pub use outcome::{Answered, CacheName, Detail, Forward, ForwardReason, Outcome};
 pub use policy::{Heuristics, NegativeLifetimes, Policy};
+pub use purge::{Purge, PurgeTarget, Purged};
 pub use range::{ByteRanges, RangeAnswer};
 pub use slice::Sliced;
 pub use stale::{StaleWindows, Use, judge, stale_windows};
 pub use storable::{Exchanged, Storable, Uncacheable, storable};
-pub use store::{Change, GrowingLimit, Inserted, Lookup, Refusal, Reservation, Store};
+pub use store::{Change, GrowingLimit, Inserted, Lookup, Purging, Refusal, Reservation, Store};
 pub use stored::StoredResponse;
-pub use surrogate::carries_surrogate_key;
+pub use surrogate::{carries_surrogate_key, for_each_surrogate_key};
 pub use validation::{Condition, EntityTag};
 pub use variant::Variant;

@@ -9,7 +9,9 @@
 //! means (the caller's predicate says).
 
 mod growing;
+mod index;
 mod owned;
+mod purging;
 mod variants;
 
 use std::fmt;
@@ -22,7 +24,9 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use self::growing::Growing;
 pub use self::growing::{GrowingLimit, Reservation};
+use self::index::{EntryId, Index};
 use self::owned::owned;
+pub use self::purging::Purging;
 use self::variants::Variants;
 use crate::body::BodyState;
 use crate::key::CacheKey;
@@ -36,6 +40,7 @@ pub struct Store {
     cache: Cache<CacheKey, Arc<Variants>, Weight, DefaultHashBuilder, Evictions>,
     /// Serialize reading, changing and writing the variants of a key. Lookups do not take them.
     changes: Box<[Mutex<()>]>,
+    index: Arc<Index>,
     evicted: Arc<AtomicU64>,
     growing: Growing,
     response_bytes_max: u64,
@@ -104,7 +109,9 @@ impl Store {
             .build()
             .expect("both capacities are set");
         let evicted = Arc::new(AtomicU64::new(0));
+        let index = Arc::new(Index::new());
         let evictions = Evictions {
+            index: index.clone(),
             count: evicted.clone(),
         };
         let cache = Cache::with_options(options, Weight, DefaultHashBuilder::default(), evictions);
@@ -117,6 +124,7 @@ impl Store {
             growing,
             cache,
             changes: (0..CHANGE_LOCKS).map(|_| Mutex::new(())).collect(),
+            index,
             evicted,
             response_bytes_max,
         };
@@ -167,20 +175,25 @@ impl Store {
         }
         let before = self.cache.peek(&key);
         let limit_bytes = self.response_bytes_max;
-        let Some(variants) = Variants::with(before.as_deref(), &key, response, limit_bytes) else {
+        let Some(mut variants) = Variants::with(before.as_deref(), &key, response, limit_bytes)
+        else {
             return Inserted::Refused(Refusal::TooLarge);
         };
-        self.cache.insert(key, Arc::new(variants));
+        // First the index: at no time is something stored that a purge would not find.
+        variants.id = self.index.put(&key, variants.heads());
+        let mut evicted = Evicted::default();
+        self.cache
+            .insert_with_lifecycle(key, Arc::new(variants), &mut evicted);
         drop(change);
-        // `before` goes last, unlocked: it may be the last holder of large bodies.
-        drop(before);
+        // Last and unlocked: they may be the last holders of large bodies.
+        drop((before, evicted));
         Inserted::Stored
     }
 
     /// Removes every variant under `key`; returns how many there were.
     pub fn remove(&self, key: &CacheKey) -> usize {
         let change = self.change_lock(key).lock();
-        let removed = self.cache.remove(key);
+        let removed = self.remove_under_lock(key);
         drop(change);
         removed.map_or(0, |(_, variants)| variants.len())
     }
@@ -229,23 +242,30 @@ impl Store {
     pub fn change(
         &self,
         key: &CacheKey,
-        decide: impl Fn(&CacheKey, &StoredResponse) -> Change,
+        mut decide: impl FnMut(&CacheKey, &StoredResponse) -> Change,
     ) -> usize {
         let change = self.change_lock(key).lock();
         let Some(before) = self.cache.peek(key) else {
             return 0;
         };
         let (after, changed) = before.changed(key, |response| decide(key, response));
-        let dropped = match (after, changed) {
+        let mut evicted = Evicted::default();
+        evicted.kept = Some(before.id);
+        let removed = match (after, changed) {
             (_, 0) => None,
+            // Only if it is still there. What was evicted since is on its way out of the index, where
+            // it would be missing if it came back. Nor does this make it any hotter.
             (Some(after), _) => {
-                self.cache.insert(key.clone(), Arc::new(after));
-                None
+                let after = Arc::new(after);
+                let replaced =
+                    self.cache
+                        .replace_with_lifecycle(key.clone(), after, true, &mut evicted);
+                replaced.err()
             }
-            (None, _) => self.cache.remove(key),
+            (None, _) => self.remove_under_lock(key),
         };
         drop(change);
-        drop((before, dropped));
+        drop((before, removed, evicted));
         changed
     }
 
@@ -272,6 +292,15 @@ impl Store {
     /// Returns how many keys were evicted since the store was made, to make room for others.
     pub fn evictions(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// The caller holds the change lock of `key`.
+    fn remove_under_lock(&self, key: &CacheKey) -> Option<(CacheKey, Arc<Variants>)> {
+        let removed = self.cache.remove(key);
+        if let Some((key, variants)) = &removed {
+            self.index.remove(key, variants.id);
+        }
+        removed
     }
 
     fn change_lock(&self, key: &CacheKey) -> &Mutex<()> {
@@ -314,13 +343,18 @@ impl Weighter<CacheKey, Arc<Variants>> for Weight {
 /// Collects what is evicted.
 #[derive(Clone)]
 struct Evictions {
+    index: Arc<Index>,
     count: Arc<AtomicU64>,
 }
 
-/// What one operation on the cache evicted or replaced, to be dropped when no lock is held.
+/// What operations on the cache evicted or replaced; told to the index, and dropped, when no lock is held
+/// but the change lock of a key.
 #[derive(Default)]
 struct Evicted {
     items: Vec<(CacheKey, Arc<Variants>)>,
+    by: Option<Evictions>,
+    /// What was replaced under its own id, and is still there.
+    kept: Option<EntryId>,
 }
 
 impl Lifecycle<CacheKey, Arc<Variants>> for Evictions {
@@ -331,10 +365,30 @@ impl Lifecycle<CacheKey, Arc<Variants>> for Evictions {
     }
 
     fn on_evict(&self, evicted: &mut Evicted, key: CacheKey, variants: Arc<Variants>) {
-        if !variants.is_ballast() {
-            self.count.fetch_add(1, Ordering::Relaxed);
+        if variants.is_ballast() {
+            return;
         }
+        if evicted.kept == Some(variants.id) {
+            // Once: if what took its place is evicted too, that counts.
+            evicted.kept = None;
+            return;
+        }
+        evicted.by.get_or_insert_with(|| self.clone());
         evicted.items.push((key, variants));
+    }
+}
+
+impl Drop for Evicted {
+    fn drop(&mut self) {
+        let Some(by) = &self.by else {
+            return;
+        };
+        for (key, variants) in &self.items {
+            // What was replaced by another response is in the index under another id.
+            if by.index.remove(key, variants.id) {
+                by.count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 }
 
@@ -355,4 +409,10 @@ const CHANGE_LOCKS: usize = 64;
 mod tests;
 
 #[cfg(all(test, not(shuttle)))]
+mod purge_tests;
+
+#[cfg(all(test, not(shuttle)))]
 mod scan_tests;
+
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;

@@ -1,12 +1,10 @@
 //! Surrogate keys: the tags by which a group of responses is purged.
 //!
 //! An origin names them in `Surrogate-Key`, separated by spaces, or in `Cache-Groups`, a list of
-//! structured strings (RFC 9875), which is read as the same. A purge visits what is stored and asks
-//! each response whether it carries a key; the fence asks the same of a fill that has just ended.
+//! structured strings (RFC 9875), which is read as the same. A purge finds what is stored under a key
+//! through the store's index; the fence asks the same of a fill that has just ended.
 //!
-//! Deliberately not here: an index from keys to responses. A purge by key is rare, and a visit costs
-//! about half a microsecond per response (`benches/hit.rs`); an index would cost memory on every one
-//! and be a second structure that must agree with the store.
+//! Deliberately not here: that index, and what a purge is for (`purge`).
 
 use http::header::{HeaderMap, HeaderName};
 use sfv::{BareItem, List, ListEntry, Parser};
@@ -25,18 +23,30 @@ pub const SURROGATE_KEYS_MAX: usize = 256;
 /// Returns whether a response carries a surrogate key, for which `is_wanted` says yes.
 ///
 /// Keys are compared byte by byte (RFC 9875 2).
-pub fn carries_surrogate_key(response: &HeaderMap, is_wanted: impl Fn(&str) -> bool) -> bool {
+pub fn carries_surrogate_key(
+    response: &HeaderMap,
+    mut is_wanted: impl FnMut(&str) -> bool,
+) -> bool {
     let in_keys = response
         .get_all(SURROGATE_KEY)
         .iter()
         .flat_map(|line| line.as_bytes().split(u8::is_ascii_whitespace))
         .filter(|key| !key.is_empty())
         .take(SURROGATE_KEYS_MAX)
-        .any(|key| std::str::from_utf8(key).is_ok_and(&is_wanted));
-    in_keys || (response.contains_key(CACHE_GROUPS) && in_groups(response, &is_wanted))
+        .any(|key| std::str::from_utf8(key).is_ok_and(&mut is_wanted));
+    in_keys || (response.contains_key(CACHE_GROUPS) && in_groups(response, &mut is_wanted))
 }
 
-fn in_groups(response: &HeaderMap, is_wanted: impl Fn(&str) -> bool) -> bool {
+/// Calls `visit` with each surrogate key that a response carries; with one that it carries twice,
+/// twice.
+pub fn for_each_surrogate_key(response: &HeaderMap, mut visit: impl FnMut(&str)) {
+    carries_surrogate_key(response, |key| {
+        visit(key);
+        false
+    });
+}
+
+fn in_groups(response: &HeaderMap, is_wanted: &mut impl FnMut(&str) -> bool) -> bool {
     let lines = response.get_all(CACHE_GROUPS).iter();
     let text = lines.fold(Vec::new(), |mut text, line| {
         // RFC 9651 4.2: lines of one field are combined before parsing.

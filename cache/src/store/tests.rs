@@ -166,7 +166,7 @@ fn a_response_that_does_not_fit_is_refused_aloud_and_one_that_just_fits_is_kept(
         while fits + 1 < too_many {
             let middle = fits.midpoint(too_many);
             // Bodies are never touched here: zeroed memory costs nothing until it is.
-            if weighs(middle) + 256 <= limit {
+            if weighs(middle) + 512 <= limit {
                 fits = middle;
             } else {
                 too_many = middle;
@@ -176,7 +176,7 @@ fn a_response_that_does_not_fit_is_refused_aloud_and_one_that_just_fits_is_kept(
         assert_eq!(store.insert(key(1), body(fits)), Inserted::Stored);
         assert!(is_found(&store, 1), "capacity {capacity}");
         assert_eq!(
-            store.insert(key(2), body(fits + 256)),
+            store.insert(key(2), body(fits + 512)),
             Inserted::Refused(Refusal::TooLarge)
         );
         assert!(store.used_bytes() <= capacity);

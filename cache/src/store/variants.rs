@@ -8,8 +8,10 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::Change;
+use super::index::{EntryId, INDEX_KEY_BYTES, INDEX_TAG_BYTES};
 use crate::key::CacheKey;
 use crate::stored::StoredResponse;
+use crate::surrogate::for_each_surrogate_key;
 
 /// The most variants under one key; the oldest makes room. A `Vary` on a field that viewers choose
 /// freely must not fill the store with copies of one playlist.
@@ -24,6 +26,8 @@ const KEY_OVERHEAD_BYTES: u64 = 192;
 /// nothing behind one that answers every request; `weight_bytes` is the sum of all.
 #[derive(Debug)]
 pub(super) struct Variants {
+    /// What the index knows this list by.
+    pub(super) id: EntryId,
     responses: Box<[Arc<StoredResponse>]>,
     weight_bytes: u64,
 }
@@ -40,7 +44,7 @@ impl Variants {
     ) -> Option<Self> {
         let older = before.map_or(&[][..], |before| &before.responses[..]);
         let mut responses = vec![response.clone()];
-        let mut weight_bytes = weight_of_key(key).saturating_add(response.weight_bytes());
+        let mut weight_bytes = weight_of_key(key).saturating_add(weight_of(&response));
         if weight_bytes > limit_bytes {
             return None;
         }
@@ -50,7 +54,7 @@ impl Variants {
             .iter()
             .filter(|old| !response.variant.is_any() && old.variant != response.variant);
         for old in older.take(VARIANTS_MAX - 1) {
-            let with_old = weight_bytes.saturating_add(old.weight_bytes());
+            let with_old = weight_bytes.saturating_add(weight_of(old));
             if with_old > limit_bytes {
                 break;
             }
@@ -58,6 +62,7 @@ impl Variants {
             responses.push(old.clone());
         }
         Some(Self {
+            id: EntryId::default(),
             responses: responses.into_boxed_slice(),
             weight_bytes,
         })
@@ -67,6 +72,7 @@ impl Variants {
     /// grow](super::Store::growing).
     pub(super) fn ballast(weight_bytes: u64) -> Self {
         Self {
+            id: EntryId::default(),
             responses: Box::default(),
             weight_bytes,
         }
@@ -82,12 +88,17 @@ impl Variants {
             .find(|response| response.variant.matches(request_fields))
     }
 
+    /// Returns the heads, for the index.
+    pub(super) fn heads(&self) -> impl Iterator<Item = &HeaderMap> {
+        self.iter().map(|response| &response.headers)
+    }
+
     /// Returns the responses as `decide` leaves them, `None` if none are left, and how many it
     /// changed.
     pub(super) fn changed(
         &self,
         key: &CacheKey,
-        decide: impl Fn(&StoredResponse) -> Change,
+        mut decide: impl FnMut(&StoredResponse) -> Change,
     ) -> (Option<Self>, usize) {
         let mut changed = 0;
         let mut responses = Vec::with_capacity(self.responses.len());
@@ -106,9 +117,10 @@ impl Variants {
             return (None, changed);
         }
         let weight_bytes = responses.iter().fold(weight_of_key(key), |sum, response| {
-            sum.saturating_add(response.weight_bytes())
+            sum.saturating_add(weight_of(response))
         });
         let after = Self {
+            id: self.id,
             responses: responses.into_boxed_slice(),
             weight_bytes,
         };
@@ -129,5 +141,12 @@ impl Variants {
 }
 
 fn weight_of_key(key: &CacheKey) -> u64 {
-    key.as_str().len() as u64 + KEY_OVERHEAD_BYTES
+    key.as_str().len() as u64 + KEY_OVERHEAD_BYTES + INDEX_KEY_BYTES
+}
+
+/// Returns what a response weighs with its part of the index.
+fn weight_of(response: &StoredResponse) -> u64 {
+    let mut tags_bytes = 0;
+    for_each_surrogate_key(&response.headers, |_| tags_bytes += INDEX_TAG_BYTES);
+    response.weight_bytes().saturating_add(tags_bytes)
 }
