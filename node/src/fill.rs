@@ -12,8 +12,10 @@
 //! Deliberately not here: whether a response may be stored (`cache`), and for how long (`route`).
 
 mod ask;
+mod attempt;
 mod order;
 mod pump;
+mod resume;
 
 pub(crate) use ask::{Ask, fetch, forward_fields, read_whole};
 pub(crate) use order::{Asked, FillOrder, HOLD_MARGIN, Judged, date_if_missing, end_to_end};

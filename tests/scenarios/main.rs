@@ -8,6 +8,7 @@ mod age;
 mod bodies;
 mod coding;
 mod collapsing;
+mod faults;
 mod hints;
 mod holds;
 mod hygiene;

@@ -15,8 +15,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{Ask, age_on_arrival, read_whole};
+use super::ask::{age_on_arrival, read_whole};
+use super::attempt::arrive;
 use super::order::{Delivery, FillOrder, Judged};
+use super::resume::{Rest, Resumptions};
 use super::{Brought, Filled, Permit};
 use crate::cached::is_error_of_server;
 use crate::live::{self, Address, Version};
@@ -25,10 +27,10 @@ use crate::respond::Failure;
 use crate::route;
 use crate::slices::{self, Received};
 use crate::telemetry::{Event, FillEnding};
-use crate::upstream::{ForwardBody, ForwardResponse, ParentId};
+use crate::upstream::{ForwardBody, ForwardResponse};
 
 /// What came of asking.
-enum Arrived {
+pub(super) enum Arrived {
     /// A head; the body follows as it arrives.
     Growing(Arc<StoredResponse>, Writer, ForwardBody),
     /// A response with its whole body, and the status the parent answered with.
@@ -130,36 +132,8 @@ async fn withdrawn(signal: Option<CancellationToken>) {
     }
 }
 
-/// Asks a parent; a part that breaks on the way is asked for once more, of another parent if there is
-/// one, because none of its bytes has been seen by anybody.
-async fn arrive(node: &Arc<Node>, order: &FillOrder) -> Arrived {
-    let mut order = order.clone();
-    let mut avoid = None;
-    let mut attempts_left = match order.delivery {
-        Delivery::WhenComplete | Delivery::AsPlaylist(_) => 2,
-        Delivery::AsItArrives => 1,
-    };
-    loop {
-        attempts_left -= 1;
-        match arrive_from(node, &order, avoid).await {
-            Ok(arrived) => return arrived,
-            // RFC 9111 4.3.3: a 304 about something else answers nothing; ask for the whole response.
-            // RFC 9110 14.2: so does a range that says nothing of the whole.
-            Err((Trouble::NotAboutIt, _)) => {
-                order.validated = None;
-                order.portion = order.portion.without_probe();
-                attempts_left = 1;
-            }
-            Err((Trouble::Failed(Failure::ParentBroken), parent)) if attempts_left > 0 => {
-                avoid = parent;
-            }
-            Err((Trouble::Failed(failure), _)) => return Arrived::Once(Filled::Failed(failure)),
-        }
-    }
-}
-
 /// Why one attempt did not arrive.
-enum Trouble {
+pub(super) enum Trouble {
     /// A 304 about another response than the one that was to be validated.
     NotAboutIt,
     /// Anything else.
@@ -172,24 +146,7 @@ impl From<Failure> for Trouble {
     }
 }
 
-async fn arrive_from(
-    node: &Arc<Node>,
-    order: &FillOrder,
-    avoid: Option<ParentId>,
-) -> Result<Arrived, (Trouble, Option<ParentId>)> {
-    let mut ask = Ask::of(order);
-    ask.avoid = avoid;
-    let response = ask
-        .head(node)
-        .await
-        .map_err(|failure| (failure.into(), None))?;
-    let parent = response.parent;
-    judge(node, order, response)
-        .await
-        .map_err(|trouble| (trouble, Some(parent)))
-}
-
-async fn judge(
+pub(super) async fn judge(
     node: &Arc<Node>,
     order: &FillOrder,
     response: ForwardResponse,
@@ -353,12 +310,8 @@ async fn grow(
         response: Arc::clone(&stored),
         refusal: None,
     }));
-    let limits = PumpLimits {
-        stall_timeout: order.stall_timeout,
-        bytes_max: node.limits.stored_body_bytes_max,
-    };
     let ended = tokio::select! {
-        ended = pump(writer, incoming, limits) => ended,
+        ended = pump_to_end(node, &order, &stored, writer, incoming) => ended,
         // The writer is dropped with the pump: readers see a failed body.
         () = node.tasks.ending() => Err(BodyFailure::Abandoned),
     };
@@ -394,24 +347,23 @@ async fn compacted(order: &FillOrder, stored: &StoredResponse) -> Arc<StoredResp
     })
 }
 
-#[derive(Clone, Copy)]
-struct PumpLimits {
-    stall_timeout: Duration,
-    bytes_max: u64,
-}
-
-/// Moves a parent's body into a growing one until its clean end (LD-06, FM-22).
-async fn pump(
+/// Moves a parent's body into a growing one until its clean end (LD-06, FM-22); where it breaks on the
+/// way, the rest is asked for.
+async fn pump_to_end(
+    node: &Node,
+    order: &FillOrder,
+    stored: &StoredResponse,
     mut writer: Writer,
     mut incoming: ForwardBody,
-    limits: PumpLimits,
 ) -> Result<(), BodyFailure> {
-    let mut received = 0_u64;
+    let limits = PumpLimits {
+        stall_timeout: order.stall_timeout,
+        bytes_max: node.limits.stored_body_bytes_max,
+    };
+    let mut resumptions = Resumptions::default();
     let failure = loop {
-        match tokio::time::timeout(limits.stall_timeout, incoming.frame()).await {
-            Err(_) => break BodyFailure::Stalled,
-            Ok(Some(Err(_))) => break BodyFailure::Reset,
-            Ok(None) => {
+        let failure = match pump(&mut writer, incoming, limits).await {
+            Ok(()) => {
                 let body = writer.body();
                 writer.complete();
                 return match body.progress().state {
@@ -419,18 +371,55 @@ async fn pump(
                     BodyState::Filling | BodyState::Complete => Ok(()),
                 };
             }
+            Err(failure) => failure,
+        };
+        if !matches!(failure, BodyFailure::Reset | BodyFailure::Stalled) {
+            break failure;
+        }
+        let Some(Rest {
+            first,
+            incoming: rest,
+        }) = resumptions.rest(node, order, stored).await
+        else {
+            break failure;
+        };
+        if !first.is_empty() {
+            writer.push(first);
+        }
+        incoming = rest;
+    };
+    writer.fail(failure);
+    Err(failure)
+}
+
+#[derive(Clone, Copy)]
+struct PumpLimits {
+    stall_timeout: Duration,
+    bytes_max: u64,
+}
+
+/// Moves what comes into a growing body until there is no more.
+async fn pump(
+    writer: &mut Writer,
+    mut incoming: ForwardBody,
+    limits: PumpLimits,
+) -> Result<(), BodyFailure> {
+    let mut received = writer.body().progress().received;
+    loop {
+        match tokio::time::timeout(limits.stall_timeout, incoming.frame()).await {
+            Err(_) => return Err(BodyFailure::Stalled),
+            Ok(Some(Err(_))) => return Err(BodyFailure::Reset),
+            Ok(None) => return Ok(()),
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else {
                     continue;
                 };
                 received += data.len() as u64;
                 if received > limits.bytes_max {
-                    break BodyFailure::TooLarge;
+                    return Err(BodyFailure::TooLarge);
                 }
                 writer.push(data);
             }
         }
-    };
-    writer.fail(failure);
-    Err(failure)
+    }
 }

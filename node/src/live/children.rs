@@ -1,6 +1,7 @@
 //! What a playlist says about its children: which URIs are parts, and which are hinted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cache::CacheKey;
 use media::Kind;
@@ -19,6 +20,10 @@ pub(super) struct Children {
     hinted: Vec<Child>,
     /// The newest parts that are files of their own.
     parts: Vec<CacheKey>,
+    /// The newest segments that are files of their own.
+    segments: Vec<CacheKey>,
+    /// How often something new comes.
+    pace: Duration,
 }
 
 #[derive(Debug)]
@@ -59,21 +64,34 @@ impl Children {
                 kind,
             })
         });
+        let key = |(host, target): (String, String)| request::key_of_target(&host, &target);
+        let parts: Vec<CacheKey> = parts.map(key).collect();
+        let newest = playlist
+            .segments()
+            .rev()
+            .take(SEGMENTS_MAX)
+            .filter(|segment| segment.byte_range.is_none() && !segment.is_gap)
+            .filter_map(|segment| locate(address, segment.uri, rules));
+        let segments = newest.map(key).filter(|key| !parts.contains(key)).collect();
+        let target = playlist.target_duration();
         Self {
             hinted: hinted.collect(),
-            parts: parts
-                .map(|(host, target)| request::key_of_target(&host, &target))
-                .collect(),
+            parts,
+            segments,
+            pace: playlist.part_target().unwrap_or(target / 2),
         }
     }
 
     /// CA-01: what a URI is comes from the playlist that names it, not from its extension.
     pub(super) fn learn(&self, node: &Node) {
+        for key in &self.segments {
+            node.hub.learn_at_edge(key, Kind::Segment, self.pace);
+        }
         for key in &self.parts {
-            node.hub.learn(key, Kind::Part);
+            node.hub.learn_at_edge(key, Kind::Part, self.pace);
         }
         for hint in self.hinted.iter().filter(|hint| hint.kind != Kind::Segment) {
-            node.hub.learn(&hint.key, hint.kind);
+            node.hub.learn_at_edge(&hint.key, hint.kind, self.pace);
         }
     }
 
@@ -125,3 +143,6 @@ pub(super) fn locate(address: &Address, uri: &str, rules: &Rules) -> Option<(Str
 
 /// The live edge: parts older than this are whole segments to most players.
 const PARTS_MAX: usize = 64;
+
+/// Older segments are rarely asked for the first time.
+const SEGMENTS_MAX: usize = 4;

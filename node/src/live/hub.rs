@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use cache::CacheKey;
 use media::Kind;
@@ -10,6 +11,7 @@ use moka::sync::Cache;
 use parking_lot::RwLock;
 
 use super::hints::Hints;
+use super::patience::Patience;
 use super::rendition::Rendition;
 
 /// The live renditions of a node.
@@ -18,11 +20,21 @@ pub struct Hub {
     renditions: RwLock<HashMap<CacheKey, Arc<Rendition>>>,
     renditions_max: usize,
     /// Kinds of child URIs, learned from playlists; bounded by count (CA-01).
-    learned: Cache<CacheKey, Kind>,
+    learned: Cache<CacheKey, Learned>,
     held: AtomicUsize,
     held_max: usize,
     /// What is hinted right now.
     pub(crate) hints: Hints,
+    /// How late a second attempt begins, and how many there may be.
+    pub(crate) patience: Patience,
+}
+
+/// What a playlist has said about a URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Learned {
+    kind: Kind,
+    /// Of what is at the live edge: how often something new comes.
+    pace: Option<Duration>,
 }
 
 impl Hub {
@@ -35,6 +47,7 @@ impl Hub {
             held: AtomicUsize::new(0),
             held_max,
             hints: Hints::default(),
+            patience: Patience::default(),
         }
     }
 
@@ -79,13 +92,28 @@ impl Hub {
 
     /// Returns what a playlist has said `key` is.
     pub fn kind(&self, key: &CacheKey) -> Option<Kind> {
-        self.learned.get(key)
+        self.learned.get(key).map(|learned| learned.kind)
+    }
+
+    /// Returns how often something new comes, if `key` is at the edge of a live playlist.
+    pub(crate) fn pace(&self, key: &CacheKey) -> Option<Duration> {
+        self.learned.get(key)?.pace
     }
 
     /// Remembers what a playlist says `key` is.
     pub fn learn(&self, key: &CacheKey, kind: Kind) {
-        if self.learned.get(key) != Some(kind) {
-            self.learned.insert(key.clone(), kind);
+        self.remember(key, Learned { kind, pace: None });
+    }
+
+    /// Remembers what `key` is, at the edge of a playlist in which something new comes every `pace`.
+    pub(super) fn learn_at_edge(&self, key: &CacheKey, kind: Kind, pace: Duration) {
+        let pace = Some(pace);
+        self.remember(key, Learned { kind, pace });
+    }
+
+    fn remember(&self, key: &CacheKey, learned: Learned) {
+        if self.learned.get(key) != Some(learned) {
+            self.learned.insert(key.clone(), learned);
         }
     }
 

@@ -16,6 +16,7 @@ mod children;
 mod hints;
 mod holds;
 mod hub;
+mod patience;
 mod rendition;
 mod version;
 

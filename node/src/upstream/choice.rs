@@ -102,6 +102,14 @@ impl Choice {
         })
     }
 
+    /// Returns the first parent for an affinity, if the others serve the same.
+    pub(super) fn first(&self, affinity: &str) -> Option<ParentId> {
+        match self.selection {
+            Selection::Rendezvous => self.preference(affinity, Instant::now()).first().copied(),
+            Selection::Ordered => None,
+        }
+    }
+
     /// Returns all parents, the preferred one first.
     pub(super) fn preference(&self, affinity: &str, now: Instant) -> Vec<ParentId> {
         let mut order: Vec<ParentId> = (0..self.candidates.len()).map(ParentId).collect();

@@ -32,6 +32,7 @@ pub use self::health::CircuitStatus;
 pub use self::pool::PoolStatus;
 pub use self::request::{Class, ForwardRequest};
 pub use self::response::{ForwardBody, ForwardResponse};
+pub(crate) use self::retry::RetryBudget;
 
 use self::choice::Choice;
 use self::connection::Replay;
@@ -39,7 +40,6 @@ use self::dial::Dialer;
 use self::health::{Fault, Health};
 use self::pool::Pool;
 use self::request::{Canonical, NodeName};
-use self::retry::RetryBudget;
 use crate::tasks::Tasks;
 
 /// The parents of a node, ready to be asked. Cheap to clone, for use on any worker.
@@ -192,6 +192,14 @@ impl Upstream {
             tracing::debug!(parent = shared.name(parent), %error, "asking the next parent");
             disappointment = Some(error);
         }
+    }
+
+    /// Returns the parent that a second attempt at the same resource should not ask, if another may be.
+    ///
+    /// Parents that share keys by hash serve the same. Ordered ones are origins, which may number
+    /// differently under one URL: a presentation stays with one of them (CA-08).
+    pub(crate) fn first_choice(&self, affinity: &str) -> Option<ParentId> {
+        self.shared.choice.first(affinity)
     }
 
     /// Returns the name of a parent, as in logs, metrics and `Cache-Status`.

@@ -1,6 +1,6 @@
 //! How many extra requests the failures of parents may cause.
 //!
-//! Who calls it: `Upstream::fetch`, before it asks a second parent. Deliberately not here: the one replay on
+//! Who calls it: `Upstream::fetch`, before it asks a second parent; fills, before a second attempt. Deliberately not here: the one replay on
 //! a fresh connection when a kept one turned out dead, which costs the parent nothing and is not counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// Invariant: over its life at most `reserve_max + percent / 100 * requests` retries are allowed.
 #[derive(Debug)]
-pub(super) struct RetryBudget {
+pub(crate) struct RetryBudget {
     /// In hundredths of a retry.
     saved: AtomicU64,
     saved_max: u64,
@@ -18,7 +18,7 @@ pub(super) struct RetryBudget {
 
 impl RetryBudget {
     /// Starts with a full reserve, so that a node that has just begun can fail over.
-    pub(super) fn new(percent: u32, reserve_max: u32) -> Self {
+    pub(crate) fn new(percent: u32, reserve_max: u32) -> Self {
         let saved_max = u64::from(reserve_max) * RETRY;
         Self {
             saved: AtomicU64::new(saved_max),
@@ -28,12 +28,12 @@ impl RetryBudget {
     }
 
     /// Counts a request, which earns its share of a retry.
-    pub(super) fn earn(&self) {
+    pub(crate) fn earn(&self) {
         self.update(|saved| Some((saved + self.percent).min(self.saved_max)));
     }
 
     /// Takes one retry; returns whether there was one.
-    pub(super) fn spend(&self) -> bool {
+    pub(crate) fn spend(&self) -> bool {
         self.update(|saved| saved.checked_sub(RETRY))
     }
 
