@@ -3,6 +3,7 @@
 //! What is here: the journal that keeps the log, and its feed. The vocabulary of requests lies in `purge-log`, so that
 //! nodes can share it. Deliberately not here: what a node does with a purge.
 
+pub mod api;
 pub mod audit;
 pub mod auth;
 pub mod feed;

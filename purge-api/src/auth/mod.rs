@@ -104,8 +104,8 @@ impl std::fmt::Debug for KeyMaterial {
 
 #[derive(Debug)]
 enum Key {
-    Hmac(hmac::Key),
-    Token(TokenKey),
+    Hmac(Box<hmac::Key>),
+    Token(Box<TokenKey>),
 }
 
 /// Why principals cannot be put together.
@@ -382,9 +382,12 @@ impl Key {
             KeyMaterial::Hmac(secret) if secret.len() < SECRET_BYTES_MIN => {
                 Err(PrincipalsError::ShortSecret(id.to_owned()))
             }
-            KeyMaterial::Hmac(secret) => Ok(Self::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret))),
+            KeyMaterial::Hmac(secret) => {
+                let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+                Ok(Self::Hmac(Box::new(key)))
+            }
             KeyMaterial::Token(algorithm, pem) => TokenKey::read(*algorithm, pem)
-                .map(Self::Token)
+                .map(|key| Self::Token(Box::new(key)))
                 .ok_or_else(|| PrincipalsError::Malformed(id.to_owned())),
         }
     }
