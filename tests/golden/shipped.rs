@@ -16,6 +16,10 @@ fn every_shipped_configuration_loads() {
             .file_stem()
             .and_then(|stem| stem.to_str())
             .unwrap_or("");
+        // Read by a crate of its own, which checks it beside its reader.
+        if name == "purge-api" {
+            continue;
+        }
         let result = match name {
             "edge" => edge::Config::load(&path, Files::NotChecked).map(|_| ()),
             "shield" => shield::Config::load(&path, Files::NotChecked).map(|_| ()),
