@@ -9,6 +9,7 @@ pub mod auth;
 pub mod config;
 pub mod feed;
 pub mod journal;
+pub mod server;
 
 pub use journal::Journal;
 pub use purge_log::{

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use purge_log::UnixMillis;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use line::{Event, LINE_BYTES_MAX, Line, Link};
 pub use open::AuditError;
@@ -48,6 +48,8 @@ pub struct Audit {
     commands: mpsc::Sender<Command>,
     lost: Arc<AtomicU64>,
     applied: bool,
+    /// Closes when the thread has let go of the file.
+    ended: watch::Receiver<()>,
 }
 
 /// What opening an audit found.
@@ -79,7 +81,9 @@ impl Audit {
         } = open::open(&config.path)?;
         let (commands, waiting) = mpsc::channel(WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        let writer = Writer::new(config, file, bytes, report.link.clone(), Arc::clone(&lost));
+        let (alive, ended) = watch::channel(());
+        let link = report.link.clone();
+        let writer = Writer::new(config, file, bytes, link, Arc::clone(&lost), alive);
         std::thread::Builder::new()
             .name("purge-audit".to_owned())
             .spawn(move || writer.run(waiting))
@@ -89,6 +93,7 @@ impl Audit {
             commands,
             lost,
             applied,
+            ended,
         };
         Ok((audit, report))
     }
@@ -123,6 +128,17 @@ impl Audit {
         {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Waits until what is queued is written and the file is closed, once the last clone of the audit is gone.
+    pub async fn close(self) {
+        let Self {
+            commands,
+            mut ended,
+            ..
+        } = self;
+        drop(commands);
+        while ended.changed().await.is_ok() {}
     }
 
     /// Returns whether events can still be written.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use purge_log::UnixMillis;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::AuditConfig;
 use super::line::{Event, Link};
@@ -30,6 +30,8 @@ pub(super) struct Writer {
     bytes: u64,
     link: Link,
     lost: Arc<AtomicU64>,
+    /// Dropped last, when the file is closed: that is how its end is known.
+    _alive: watch::Sender<()>,
 }
 
 impl Writer {
@@ -39,6 +41,7 @@ impl Writer {
         bytes: u64,
         link: Link,
         lost: Arc<AtomicU64>,
+        alive: watch::Sender<()>,
     ) -> Self {
         Self {
             path: config.path.clone(),
@@ -47,6 +50,7 @@ impl Writer {
             bytes,
             link,
             lost,
+            _alive: alive,
         }
     }
 

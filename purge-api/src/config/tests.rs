@@ -52,70 +52,72 @@ fn a_secret_that_others_can_read_is_refused() {
     assert!(load(RIGHT, 0o400).is_ok());
 }
 
+/// What is right, what stands there instead, and what is said of it.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    (
+        "path = \"purges.redb\"",
+        "pth = \"purges.redb\"",
+        "unknown field `pth`, expected one of `path`",
+    ),
+    (
+        "verbs = [\"url\"]",
+        "verbs = [\"tag\"]",
+        "unknown variant `tag`, expected one of `url`",
+    ),
+    (
+        "\"live.example\"",
+        "\"*live.example\"",
+        "`*live.example` is not a host in lower case",
+    ),
+    ("kind = \"hmac\"", "kind = \"rsa\"", "unknown variant `rsa`"),
+    ("127.0.0.1:0", "nowhere", "invalid socket address"),
+    (
+        "127.0.0.1:0",
+        "0.0.0.0:0",
+        "can be reached by others without TLS",
+    ),
+    (
+        "[journal]",
+        "[private]\naddress = \"0.0.0.0:0\"\n[journal]",
+        "use a loopback address",
+    ),
+    (
+        "[journal]",
+        "[limits]\nwait_max = \"soon\"\n[journal]",
+        "`soon` is not a time: write e.g. 500ms",
+    ),
+    ("hosts = [\"live.example\"]", "", "verbs that need `hosts`"),
+    (
+        "verbs = [\"url\"]",
+        "verbs = [\"key\"]",
+        "needs `surrogate_keys`",
+    ),
+    (
+        "\"secret\"",
+        "\"no-such-file\"",
+        "cannot be read (entity not found)",
+    ),
+    ("id = \"k\"", "id = \"a b\"", "letters, digits and `-._`"),
+    (
+        "verbs = [\"url\"]",
+        "verbs = [\"url\"]\ncertificates = [\"x\"]",
+        "need `listen.client_ca`",
+    ),
+    (
+        "[journal]",
+        "client_ca = \"x\"\n[journal]",
+        "needs `listen.certificate`",
+    ),
+    (
+        "[journal]",
+        "key = \"x\"\n[journal]",
+        "`listen.certificate` is missing",
+    ),
+];
+
 #[test]
 fn mistakes_are_shown_with_their_line_and_what_is_allowed() {
-    let cases = [
-        (
-            "path = \"purges.redb\"",
-            "pth = \"purges.redb\"",
-            "unknown field `pth`, expected one of `path`",
-        ),
-        (
-            "verbs = [\"url\"]",
-            "verbs = [\"tag\"]",
-            "unknown variant `tag`, expected one of `url`",
-        ),
-        (
-            "\"live.example\"",
-            "\"*live.example\"",
-            "`*live.example` is not a host in lower case",
-        ),
-        ("kind = \"hmac\"", "kind = \"rsa\"", "unknown variant `rsa`"),
-        ("127.0.0.1:0", "nowhere", "invalid socket address"),
-        (
-            "127.0.0.1:0",
-            "0.0.0.0:0",
-            "can be reached by others without TLS",
-        ),
-        (
-            "[journal]",
-            "[private]\naddress = \"0.0.0.0:0\"\n[journal]",
-            "use a loopback address",
-        ),
-        (
-            "[journal]",
-            "[limits]\nwait_max = \"soon\"\n[journal]",
-            "`soon` is not a time: write e.g. 500ms",
-        ),
-        ("hosts = [\"live.example\"]", "", "verbs that need `hosts`"),
-        (
-            "verbs = [\"url\"]",
-            "verbs = [\"key\"]",
-            "needs `surrogate_keys`",
-        ),
-        (
-            "\"secret\"",
-            "\"no-such-file\"",
-            "cannot be read (entity not found)",
-        ),
-        ("id = \"k\"", "id = \"a b\"", "letters, digits and `-._`"),
-        (
-            "verbs = [\"url\"]",
-            "verbs = [\"url\"]\ncertificates = [\"x\"]",
-            "need `listen.client_ca`",
-        ),
-        (
-            "[journal]",
-            "client_ca = \"x\"\n[journal]",
-            "needs `listen.certificate`",
-        ),
-        (
-            "[journal]",
-            "key = \"x\"\n[journal]",
-            "`listen.certificate` is missing",
-        ),
-    ];
-    for (right, wrong, expected) in cases {
+    for (right, wrong, expected) in MISTAKES {
         let text = RIGHT.replacen(right, wrong, 1);
         let error = load(&text, 0o600).unwrap_err();
         assert!(error.contains("purge-api.toml"), "{error}");
