@@ -105,6 +105,10 @@ impl Shared {
         let Some(position) = cursor.position() else {
             return Ok(());
         };
+        // Before the purge is applied, see `Standing::minimum`.
+        if before != Some(position) {
+            self.standing.send_modify(|s| s.minimum = Some(position));
+        }
         if before.is_none() {
             self.begin(position);
         }

@@ -44,7 +44,8 @@ use outbox::Outbox;
 /// What a purge does to a node.
 ///
 /// Called from one task, in the order of the log. When a call returns, no request that arrives later may be
-/// answered with anything made before.
+/// answered with anything made before: first raise the fence, then close running fills, then remove.
+/// While it runs [`Standing::minimum`] is at the purge already, [`Standing::position`] when it has returned.
 pub trait Apply: Send + Sync + 'static {
     /// Applies a purge, or only counts what it would mean if it is a dry run.
     fn apply(&self, entry: &Entry) -> Counts;
@@ -132,8 +133,9 @@ impl Follower {
 
     /// Waits at most `limit` until everything up to `position` is applied; returns whether it is.
     ///
-    /// A child that applied a purge first asks for at least its own position: see whether this node is as
-    /// far before answering from the store. A position in another log cannot be waited for.
+    /// A child that is ahead asks for at least its [`Standing::minimum`]: see whether this node is as far
+    /// before answering from the store or a running fill; if not, fill for this child alone. A position in
+    /// another log cannot be waited for.
     pub async fn wait_until(&self, position: Position, limit: Duration) -> bool {
         let mut standing = self.watch();
         let reached = standing.wait_for(|standing| standing.has_reached(position));

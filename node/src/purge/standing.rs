@@ -11,6 +11,12 @@ use tokio::time::Instant;
 pub struct Standing {
     /// Everything up to here is applied. `None` before the first connection.
     pub position: Option<Position>,
+    /// Everything up to here is applied, or is being applied at this moment.
+    ///
+    /// What a fill asks its parent for. Read it after the fill has marked the fence: every purge the mark
+    /// lies behind is then in it. With `position` instead, a fill that begins in the middle of a purge would
+    /// pass the fence with an answer that its parent made before.
+    pub minimum: Option<Position>,
     /// The last entry that is known to be in the log.
     pub head: Sequence,
     /// Whether a feed is open.
@@ -50,6 +56,7 @@ impl Standing {
     pub(super) fn starting(now: Instant) -> Self {
         Self {
             position: None,
+            minimum: None,
             head: Sequence::START,
             is_connected: false,
             confirmed_at: None,

@@ -258,6 +258,21 @@ fn node(
     parents: &[&str],
     change: impl FnOnce(&mut FollowConfig),
 ) -> TestNode {
+    let notes = Arc::new(Notes::default());
+    let apply = Arc::clone(&notes) as Arc<dyn Apply>;
+    TestNode {
+        notes,
+        ..node_with(net, name, parents, change, apply)
+    }
+}
+
+fn node_with(
+    net: &Net,
+    name: &str,
+    parents: &[&str],
+    change: impl FnOnce(&mut FollowConfig),
+    apply: Arc<dyn Apply>,
+) -> TestNode {
     let tasks = Tasks::new();
     let mut config = FollowConfig::new(name.parse().unwrap());
     change(&mut config);
@@ -280,9 +295,7 @@ fn node(
     };
     let connector = Connector::Simulated(Arc::new(net.clone()));
     let upstream = Upstream::new(upstream, connector, &tasks).unwrap();
-    let notes = Arc::new(Notes::default());
     let clock = Clock::starting_at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
-    let apply = Arc::clone(&notes) as Arc<dyn Apply>;
     let follower = Follower::start(config, upstream, apply, clock, &tasks);
     let answering = follower.clone();
     net.listen(name, move |asked| {
@@ -300,7 +313,7 @@ fn node(
     });
     TestNode {
         follower,
-        notes,
+        notes: Arc::default(),
         tasks,
     }
 }
@@ -613,6 +626,40 @@ async fn one_child_too_many_is_refused_and_a_child_that_leaves_makes_room() {
     assert_eq!(posted.status(), StatusCode::METHOD_NOT_ALLOWED);
     let reported = children.answer(&Method::POST, REPORTS_PATH, "", b"[");
     assert_eq!(reported.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_5_while_a_purge_is_applied_it_is_in_the_minimum_and_not_yet_in_the_position() {
+    #[derive(Default)]
+    struct Looks {
+        follower: OnceLock<Follower>,
+        seen: Mutex<Vec<(u64, u64)>>,
+    }
+    impl Apply for Looks {
+        fn apply(&self, _: &Entry) -> Counts {
+            let standing = self.follower.get().unwrap().standing();
+            let minimum = standing.minimum.unwrap().applied;
+            self.seen.lock().push((minimum.0, standing.applied().0));
+            Counts::default()
+        }
+        fn reset(&self, _: Sequence) -> Counts {
+            Counts::default()
+        }
+    }
+    let net = Net::default();
+    let api = Api::start(&net, 100);
+    let looks = Arc::new(Looks::default());
+    let fra = node_with(
+        &net,
+        "fra",
+        &["api"],
+        |_| {},
+        Arc::clone(&looks) as Arc<dyn Apply>,
+    );
+    looks.follower.set(fra.follower.clone()).unwrap();
+    api.purge(2);
+    fra.reach(2).await;
+    assert_eq!(*looks.seen.lock(), [(1, 0), (2, 1)]);
 }
 
 #[test]
