@@ -103,10 +103,18 @@ impl Cursor {
     ///
     /// The feed is not one. The cursor stays where it is, and a new connection goes on from there.
     pub fn take(&mut self, line: &[u8]) -> Result<Step, FeedError> {
-        let message = match serde_json::from_slice(line) {
-            Ok(message) => message,
-            Err(error) => return self.take_unreadable(line, error),
-        };
+        match serde_json::from_slice(line) {
+            Ok(message) => self.judge(message),
+            Err(error) => self.take_unreadable(line, error),
+        }
+    }
+
+    /// Judges a message, as [`Cursor::take`] does with the line that it was.
+    ///
+    /// # Errors
+    ///
+    /// The feed is not one.
+    pub fn judge(&mut self, message: Message) -> Result<Step, FeedError> {
         match (message, self.position) {
             (Message::Begin { log, after }, position) => self.begin(log, after, position),
             (Message::Reset { log, through }, Some(_)) if self.has_begun => {
