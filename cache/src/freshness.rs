@@ -96,7 +96,7 @@ pub enum LifetimeSource {
 /// Returns how old a response may become (RFC 9111 4.2.1), within what the policy allows.
 ///
 /// `no-cache` makes it zero: such a response may be stored, and must be revalidated before each
-/// use. Floor and default do not reach it.
+/// use. Floor, default and negative lifetimes do not reach it.
 pub fn freshness_lifetime(
     status: StatusCode,
     response: &HeaderMap,
@@ -489,6 +489,8 @@ mod tests {
             (404, "", 1000),
             (404, "max-age=24", 1000),
             (404, "max-age=0", 0),
+            (404, "no-cache", 0),
+            (404, "no-cache, max-age=24", 0),
             (400, "max-age=24", 0),
             (503, "", 0),
             (204, "max-age=3600", 100),
