@@ -122,13 +122,14 @@ pub fn storable(
             policy.obeys_request_directives && RequestDirectives::of(request).no_store,
             Uncacheable::RequestNoStore,
         ),
+        // RFC 9111 3: private is not present, or only names fields to leave out. Before no-store, which
+        // says less: nobody else may have it even now (FM-01).
+        (obeyed && said.private.is_response(), Uncacheable::Private),
         // RFC 9111 3: no-store is not present; 5.2.2.3: must-understand overrides it.
         (
             obeyed && said.no_store && !must_understand,
             Uncacheable::NoStore,
         ),
-        // RFC 9111 3: private is not present, or only names fields to leave out.
-        (obeyed && said.private.is_response(), Uncacheable::Private),
         // RFC 9111 3.5: an authorized request's response needs explicit permission.
         (
             request.contains_key(AUTHORIZATION) && !allows_authorized(said, policy),
@@ -266,6 +267,17 @@ mod tests {
         Case {
             response,
             ..Case::default()
+        }
+    }
+
+    #[test]
+    fn fm_01_what_is_private_is_called_so_even_where_no_store_is_said_too() {
+        let private = Some(Uncacheable::Private);
+        for response in [
+            &[("cache-control", "private, no-store")],
+            &[("cache-control", "no-store, private")],
+        ] {
+            check("both", private, answered(response));
         }
     }
 
