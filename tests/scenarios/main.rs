@@ -6,6 +6,7 @@
 mod aborts;
 mod age;
 mod bodies;
+mod caching;
 mod coding;
 mod collapsing;
 mod faults;

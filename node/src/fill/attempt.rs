@@ -45,7 +45,7 @@ pub(super) async fn arrive(node: &Arc<Node>, order: &FillOrder) -> Arrived {
         match attempted {
             // RFC 9111 4.3.3: a 304 about something else answers nothing; ask for the whole response.
             // RFC 9110 14.2: so does a range that says nothing of the whole.
-            Err((Trouble::NotAboutIt, _)) => {
+            Err((Trouble::NeedsWhole, _)) => {
                 order.validated = None;
                 order.portion = order.portion.without_probe();
                 repeats_left = 0;
@@ -70,7 +70,7 @@ pub(super) async fn arrive(node: &Arc<Node>, order: &FillOrder) -> Arrived {
         return match attempted {
             Ok(arrived) => arrived,
             Err((Trouble::Failed(failure), _)) => Arrived::Once(Filled::Failed(failure)),
-            Err((Trouble::NotAboutIt, _)) => Arrived::Once(Filled::Failed(Failure::ParentBroken)),
+            Err((Trouble::NeedsWhole, _)) => Arrived::Once(Filled::Failed(Failure::ParentBroken)),
         };
     }
 }
@@ -108,7 +108,7 @@ fn is_trouble_that_passes(attempted: &Attempted) -> bool {
         Ok(Arrived::Complete(_, status)) => is_error_of_server(*status),
         Ok(Arrived::Once(Filled::Response(brought))) => is_error_of_server(brought.status),
         Ok(Arrived::Growing(..) | Arrived::Once(_)) => false,
-        Err((Trouble::NotAboutIt, _)) => false,
+        Err((Trouble::NeedsWhole, _)) => false,
         Err((Trouble::Failed(failure), _)) => {
             matches!(failure, Failure::ParentBroken | Failure::ParentUnreachable)
         }

@@ -134,8 +134,8 @@ async fn withdrawn(signal: Option<CancellationToken>) {
 
 /// Why one attempt did not arrive.
 pub(super) enum Trouble {
-    /// A 304 about another response than the one that was to be validated.
-    NotAboutIt,
+    /// A 304 that answers nobody, or not everybody who waits: the whole response has to be asked for.
+    NeedsWhole,
     /// Anything else.
     Failed(Failure),
 }
@@ -156,7 +156,7 @@ pub(super) async fn judge(
         Received::Slice(slice, writer, body) => return Ok(Arrived::Growing(slice, writer, body)),
         Received::Head(head) => return Ok(Arrived::Complete(head, StatusCode::OK)),
         Received::Small(judged, bytes) => return Ok(complete(node, order, judged, bytes)),
-        Received::Useless => return Err(Trouble::NotAboutIt),
+        Received::Useless => return Err(Trouble::NeedsWhole),
     };
     let status = response.head.status;
     let asked_at = node.clock.wall_at(response.sent_at);
@@ -164,8 +164,8 @@ pub(super) async fn judge(
         let fields = &response.head.headers;
         let judged = order
             .judge_not_modified(node, asked_at, fields)
-            .ok_or(Trouble::NotAboutIt)?;
-        return Ok(validated(node, order, judged));
+            .ok_or(Trouble::NeedsWhole)?;
+        return validated(node, order, judged);
     }
     if status == StatusCode::PARTIAL_CONTENT || status == StatusCode::NOT_MODIFIED {
         // Neither a range nor a validation was asked for.
@@ -209,18 +209,26 @@ fn is_of_one_viewer(status: StatusCode, refusal: Uncacheable) -> bool {
 }
 
 /// What was stored, confirmed by a 304: stored anew, or gone if the 304 forbids to keep it.
-fn validated(node: &Node, order: &FillOrder, judged: Judged) -> Arrived {
+fn validated(node: &Node, order: &FillOrder, judged: Judged) -> Result<Arrived, Trouble> {
     match judged.refusal {
-        None => Arrived::Complete(judged.stored, StatusCode::NOT_MODIFIED),
-        Some(_) => {
+        None => {
+            return Ok(Arrived::Complete(judged.stored, StatusCode::NOT_MODIFIED));
+        }
+        // RFC 9111 3.5: what one viewer is told by its own right changes nothing for the others.
+        Some(Uncacheable::Authorization) => {}
+        Some(refusal) => {
             node.store.remove(&order.key);
-            Arrived::Once(Filled::Response(Brought {
-                response: judged.stored,
-                status: StatusCode::NOT_MODIFIED,
-                refusal: judged.refusal,
-            }))
+            if is_of_one_viewer(judged.stored.status, refusal) {
+                // RFC 9111 4: it has become the own of whoever asked first; the others wait beside.
+                return Err(Trouble::NeedsWhole);
+            }
         }
     }
+    Ok(Arrived::Once(Filled::Response(Brought {
+        response: judged.stored,
+        status: StatusCode::NOT_MODIFIED,
+        refusal: judged.refusal,
+    })))
 }
 
 /// Whether a playlist may be read by this node for all who ask.
