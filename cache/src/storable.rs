@@ -188,7 +188,8 @@ fn allows_storing(status: StatusCode, response: &HeaderMap, said: &ResponseDirec
     said.public
         || said.max_age.is_some()
         || said.s_maxage.is_some()
-        || response.contains_key(EXPIRES)
+        // RFC 9213 2.2: Expires is ignored beside a targeted field.
+        || (response.contains_key(EXPIRES) && !said.is_targeted)
         || is_heuristically_cacheable(status)
 }
 
@@ -241,7 +242,7 @@ mod tests {
 
     fn check(name: &str, expected: Option<Uncacheable>, case: Case) {
         let response = headers(case.response);
-        let said = ResponseDirectives::of(&response, &[]);
+        let said = ResponseDirectives::of(&response, &case.policy.targeted_fields);
         let status = StatusCode::from_u16(case.status).unwrap();
         let lifetime = crate::freshness::freshness_lifetime(
             status,
@@ -268,6 +269,21 @@ mod tests {
             response,
             ..Case::default()
         }
+    }
+
+    #[test]
+    fn rfc_9213_2_2_expires_allows_nothing_beside_a_targeted_field() {
+        let redirect = |response| Case {
+            status: 302,
+            ..answered(response)
+        };
+        const BOTH: [(&str, &str); 3] = [
+            ("etag", "\"a\""),
+            ("expires", "Tue, 06 Nov 1990 08:49:37 GMT"),
+            ("cdn-cache-control", "no-cache"),
+        ];
+        check("alone", None, redirect(&BOTH[..2]));
+        check("beside", Some(Uncacheable::NoLifetime), redirect(&BOTH));
     }
 
     #[test]
