@@ -27,6 +27,8 @@ pub struct Config {
 pub struct Viewers {
     /// Whether pages of other origins may read responses: CORS fields, and OPTIONS answered here (CA-12).
     pub cors: bool,
+    /// Whether responses say where their time went, in `Server-Timing`.
+    pub server_timing: bool,
     /// Query parameters that never belong to a key and are not forwarded (CA-02).
     pub query_dropped: Vec<String>,
 }
@@ -35,6 +37,7 @@ impl Default for Viewers {
     fn default() -> Self {
         Self {
             cors: true,
+            server_timing: false,
             query_dropped: vec!["CMCD".to_owned()],
         }
     }
@@ -108,6 +111,7 @@ impl Config {
     pub fn into_node_config(self) -> NodeConfig {
         let Viewers {
             cors,
+            server_timing,
             query_dropped,
         } = self.viewers;
         let parents = self
@@ -116,8 +120,12 @@ impl Config {
             .map(Shield::into_parent_config)
             .collect();
         let query = QueryRule::Dropped(query_dropped);
-        self.common
-            .into_node_config(parents, Selection::Rendezvous, cors, query)
+        NodeConfig {
+            server_timing,
+            ..self
+                .common
+                .into_node_config(parents, Selection::Rendezvous, cors, query)
+        }
     }
 
     /// Returns the configuration in effect as text: what the file says and every default.
@@ -125,6 +133,7 @@ impl Config {
         let mut effective = Effective::of(&self.common);
         effective.table("viewers");
         effective.line("cors", self.viewers.cors);
+        effective.line("server_timing", self.viewers.server_timing);
         effective.line("query_dropped", quoted_list(&self.viewers.query_dropped));
         for shield in &self.shields {
             effective.member("shield");
@@ -148,6 +157,7 @@ fn read_viewers(mut section: Section<'_>) -> Viewers {
     let default = Viewers::default();
     Viewers {
         cors: section.value("cors", default.cors, flag),
+        server_timing: section.value("server_timing", default.server_timing, flag),
         query_dropped: section.list("query_dropped", default.query_dropped, parameter_name),
     }
 }

@@ -98,6 +98,9 @@ fn finish(node: &Node, mut record: Record, mut answer: Answer) -> http::Response
         Some(member) => member.append_to(&mut answer.fields, &node.cache_name, None),
         None => node.members.append_to(&mut answer.fields, answer.outcome),
     }
+    if node.states_timing {
+        respond::state_timing(&mut answer, record.elapsed());
+    }
     respond::state_delay(&mut answer.fields, &node.name, &record, answer.held);
     record.answered(&answer);
     let mut response = http::Response::new(answer.body.recorded(record));

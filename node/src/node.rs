@@ -50,6 +50,7 @@ pub struct Node {
     pub(crate) via: HeaderValue,
     pub(crate) members: Members,
     pub(crate) allows_cross_origin: bool,
+    pub(crate) states_timing: bool,
     pub(crate) store: Store,
     pub(crate) fills: Fills,
     /// Keys whose last response could not be shared: asked for one by one for a while, so that a queue
@@ -107,6 +108,7 @@ impl Node {
             via: via_of(&config.name),
             members: Members::new(&config.name),
             allows_cross_origin: config.cors,
+            states_timing: config.server_timing,
             store: Store::new(config.store_bytes),
             fills: Fills::new(),
             uncacheable: Cache::builder()

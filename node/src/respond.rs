@@ -164,6 +164,19 @@ pub(crate) fn state_delay(
     }
 }
 
+/// States what the cache did and where the time went (HX-21): what was held on purpose, and the rest,
+/// which on a hit is next to nothing.
+pub(crate) fn state_timing(answer: &mut Answer, elapsed: Duration) {
+    let outcome = answer.outcome.name();
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+    let held = milliseconds(answer.held);
+    let rest = milliseconds(elapsed.saturating_sub(answer.held));
+    let value = format!("cache;desc={outcome}, hold;dur={held:.1}, fill;dur={rest:.1}");
+    if let Ok(value) = HeaderValue::try_from(value) {
+        answer.fields.append("server-timing", value);
+    }
+}
+
 /// Answers OPTIONS here, for any origin, with a long lifetime (CA-12).
 pub fn preflight() -> Answer {
     let mut fields = HeaderMap::new();

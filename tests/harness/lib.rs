@@ -151,6 +151,7 @@ pub fn config(name: &str, parents: &[&str]) -> NodeConfig {
         admin: None,
         access_log: None,
         cors: true,
+        server_timing: false,
         rules: Rules::dropping(vec!["CMCD".to_owned()]),
     }
 }

@@ -127,3 +127,24 @@ fn hx_05_what_the_origin_says_of_the_object_is_kept_and_of_the_response_is_not()
         );
     });
 }
+
+#[test]
+fn hx_21_a_page_can_read_where_the_time_of_a_response_went() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        let _edge = t.node_with("edge", &["origin"], |config| config.server_timing = true);
+        let viewer = t.viewer("edge");
+        let timing = viewer.get(PLAYLIST).await.field("server-timing").to_owned();
+        assert_eq!(timing, "cache;desc=live, hold;dur=0.0, fill;dur=0.0");
+        let target = format!("{PLAYLIST}?_HLS_msn=2&_HLS_part=0");
+        let held = viewer.start(&target);
+        origin.asked_for_exactly(&target).await;
+        pass(Duration::from_millis(300)).await;
+        live.publish();
+        let held = held.await.unwrap();
+        let expected = "cache;desc=held, hold;dur=300.0, fill;dur=0.0";
+        assert_eq!(held.field("server-timing"), expected);
+        assert_eq!(held.field("timing-allow-origin"), "*");
+    });
+}

@@ -103,6 +103,7 @@ impl Common {
             admin: self.admin,
             access_log: self.access_log,
             cors,
+            server_timing: false,
             rules: self.rules.with_fallback_query(query),
         }
     }

@@ -29,6 +29,8 @@ pub struct NodeConfig {
     pub access_log: Option<AccessLogConfig>,
     /// Whether the node answers for cross-origin pages: CORS fields and OPTIONS (CA-12).
     pub cors: bool,
+    /// Whether responses say where their time went, in `Server-Timing` (HX-21).
+    pub server_timing: bool,
     /// What holds for which hosts and paths.
     pub rules: Rules,
 }
