@@ -58,6 +58,9 @@ pub enum Uncacheable {
     /// Neither origin nor policy gives it a lifetime, or it is stale at once and has no validator.
     #[error("the response has no lifetime")]
     NoLifetime,
+    /// The body is larger than what the caller keeps whole; nothing here says so.
+    #[error("the body is too large to be stored")]
+    TooLarge,
 }
 
 impl Uncacheable {
@@ -74,6 +77,7 @@ impl Uncacheable {
             Self::SetCookie => "set-cookie",
             Self::Vary => "vary",
             Self::NoLifetime => "no-lifetime",
+            Self::TooLarge => "too-large",
         }
     }
 }

@@ -340,6 +340,28 @@ fn what_has_no_strong_tag_is_never_put_together() {
 }
 
 #[test]
+fn what_is_too_large_for_the_store_and_cannot_be_cut_is_relayed() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let file = File::new(1024 * KIB);
+        file.change(|state| state.has_strong_tag = false);
+        file.serve(&origin, "/movie.mp4");
+        let _edge = t.node_with("edge", &["origin"], |config| {
+            small_slices(config);
+            config.limits.stored_body_bytes_max = 512 * KIB;
+        });
+        let viewer = t.viewer("edge");
+        let viewers: Vec<_> = (0..3).map(|_| viewer.start("/movie.mp4")).collect();
+        for viewer in viewers {
+            let received = viewer.await.unwrap();
+            assert!(received.is_whole);
+            assert_eq!(received.body, file.all());
+            assert!(received.field("cache-status").contains("detail=too-large"));
+        }
+    });
+}
+
+#[test]
 fn a_small_body_comes_whole_by_the_range_that_found_it() {
     cdn(|t| async move {
         let origin = t.origin("origin");

@@ -171,11 +171,12 @@ pub(super) async fn judge(
         // Neither a range nor a validation was asked for.
         return Err(Failure::ParentBroken.into());
     }
-    let (writer, body) = match http_body::Body::size_hint(&response.body).exact() {
-        Some(length) => GrowingBody::with_length(length),
-        None => GrowingBody::new(),
-    };
-    let judged = order.judge(node, asked_at, status, &response.head.headers, body);
+    let length = http_body::Body::size_hint(&response.body).exact();
+    let (writer, body) = length.map_or_else(GrowingBody::new, GrowingBody::with_length);
+    let mut judged = order.judge(node, asked_at, status, &response.head.headers, body);
+    if length.is_some_and(|length| length > node.limits.stored_body_bytes_max) {
+        judged.refusal = judged.refusal.or(Some(Uncacheable::TooLarge));
+    }
     match (&order.delivery, judged.refusal) {
         (Delivery::AsPlaylist(address), refusal)
             if status == StatusCode::OK && may_be_read(&judged, refusal) =>
