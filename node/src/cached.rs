@@ -114,7 +114,10 @@ async fn hit(
     stored: &Arc<StoredResponse>,
 ) -> Result<Answer, Failure> {
     let mut answer = respond::stored(node, request, kind, stored, Outcome::Hit).await?;
-    answer.status_member = Some(cache::Outcome::hit(stored, node.clock.now()));
+    // A head may be there and a slice of it not: that is told already.
+    answer
+        .status_member
+        .get_or_insert_with(|| cache::Outcome::hit(stored, node.clock.now()));
     Ok(answer)
 }
 

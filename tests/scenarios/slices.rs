@@ -436,6 +436,27 @@ fn a_head_that_is_still_good_keeps_its_slices() {
 }
 
 #[test]
+fn rfc_9211_2_2_a_slice_that_was_not_there_is_told_as_partial() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let file = File::new(1024 * KIB);
+        file.serve(&origin, "/movie.mp4");
+        let _edge = edge(&t);
+        let viewer = t.viewer("edge");
+        for (range, said) in [
+            ("bytes=0-9", "edge; fwd=uri-miss"),
+            ("bytes=0-9", "edge; hit"),
+            ("bytes=500000-500009", "edge; fwd=partial; stored"),
+            ("bytes=500000-500009", "edge; hit"),
+        ] {
+            let received = viewer.get_with("/movie.mp4", &[("range", range)]).await;
+            let status = received.field("cache-status");
+            assert!(status.starts_with(said), "{range}: {status}");
+        }
+    });
+}
+
+#[test]
 fn head_and_conditions_need_no_slice() {
     cdn(|t| async move {
         let origin = t.origin("origin");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cache::range::RangeAnswer;
 use cache::validation::if_range_holds;
-use cache::{ByteRanges, Reader, Sliced, StoredResponse};
+use cache::{Answered, ByteRanges, Forward, ForwardReason, Lookup, Reader, Sliced, StoredResponse};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use media::Kind;
@@ -19,7 +19,7 @@ use crate::body::{Body, BodyError};
 use crate::fill::{self, Asked, FillOrder, Filled};
 use crate::node::Node;
 use crate::request::{Request, Wants};
-use crate::respond::{Answer, Failure};
+use crate::respond::{Answer, Failure, Outcome};
 
 /// Completes `answer`, which has the fields of `head`, with the bytes of its slices.
 ///
@@ -80,7 +80,16 @@ pub(crate) async fn answer(
             range,
             reader: None,
         };
-        walk.enter_slice().await?;
+        if let Some(forward) = walk.enter_slice().await? {
+            answer.outcome = match forward.collapsed {
+                Some(true) => Outcome::Collapsed,
+                Some(false) | None => Outcome::Miss,
+            };
+            answer.status_member = Some(cache::Outcome {
+                answered: Answered::Forward(forward),
+                ..cache::Outcome::forward(ForwardReason::Partial)
+            });
+        }
         answer.body = Body::assembled(walk.into_stream(), bytes);
     }
     Ok(answer)
@@ -124,16 +133,28 @@ struct Walk {
 
 impl Walk {
     /// Begins to read the slice at the beginning of the range, and has the next one brought ahead.
-    async fn enter_slice(&mut self) -> Result<(), Failure> {
+    ///
+    /// Returns how the slice was asked for, if it was not there.
+    async fn enter_slice(&mut self) -> Result<Option<Forward>, Failure> {
         let number = self.sliced.number(self.range.start);
         let slice = self.sliced.range(number);
         let order = slice_order(&self.order, &self.head, self.sliced, number);
-        let stored = match self.node.store.get(&order.key, &HeaderMap::new()).found() {
-            Some(stored) => stored,
-            None => match fill::obtain(&self.node, &order).await.0 {
-                Filled::Response(brought) => brought.response,
-                Filled::Failed(failure) => return Err(failure),
-                Filled::Rendition(_) | Filled::Unshared(..) => return Err(Failure::ParentBroken),
+        let (stored, forward) = match self.node.store.get(&order.key, &HeaderMap::new()) {
+            Lookup::Found(stored) => (stored, None),
+            Lookup::UriMiss | Lookup::VaryMiss => match fill::obtain(&self.node, &order).await {
+                (Filled::Response(brought), is_collapsed) => {
+                    let forward = Forward {
+                        reason: ForwardReason::Partial,
+                        status: None,
+                        stored: true,
+                        collapsed: is_collapsed.then_some(true),
+                    };
+                    (brought.response, Some(forward))
+                }
+                (Filled::Failed(failure), _) => return Err(failure),
+                (Filled::Rendition(_) | Filled::Unshared(..), _) => {
+                    return Err(Failure::ParentBroken);
+                }
             },
         };
         if slice.end < self.range.end {
@@ -144,7 +165,7 @@ impl Walk {
         let within = self.range.start - slice.start..end - slice.start;
         self.reader = Some(stored.body.reader(within));
         self.range.start = end;
-        Ok(())
+        Ok(forward)
     }
 
     /// Returns the next bytes; `None` is the end of the range.
