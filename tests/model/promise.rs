@@ -187,8 +187,8 @@ fn lifetime_ms(stored: &Stored, reading: &Reading) -> (i64, i64) {
     let stated = stored.lifetime_ms(reading);
     let most = i64::try_from(CLIENT_ERROR_SECONDS * 1000).unwrap_or(i64::MAX);
     match stored.status {
+        _ if reading.no_cache => (0, 0),
         500.. => (0, 0),
-        400.. if reading.no_cache => (0, 0),
         400.. => stated.map_or((most, most), |(least, greatest)| {
             (least.min(most), greatest.min(most))
         }),

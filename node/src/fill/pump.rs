@@ -215,8 +215,9 @@ fn validated(node: &Node, order: &FillOrder, judged: Judged) -> Result<Arrived, 
         None => {
             return Ok(Arrived::Complete(judged.stored, StatusCode::NOT_MODIFIED));
         }
-        // RFC 9111 3.5: what one viewer is told by its own right changes nothing for the others.
-        Some(Uncacheable::Authorization) => {}
+        // RFC 9111 3.5, 5.2.1.5: what one viewer is told by its own right or wish changes nothing for the
+        // others; who waits with it said the same.
+        Some(Uncacheable::Authorization | Uncacheable::RequestNoStore) => {}
         Some(refusal) => {
             node.store.remove(&order.key);
             if is_of_one_viewer(judged.stored.status, refusal) {
