@@ -437,13 +437,17 @@ fn asks_once(
     Ok(())
 }
 
-/// How often one question may be asked: again after a cut, and after a 304 that contradicts itself.
+/// How often one question may be asked: again after a cut, once by the connection that was reused and
+/// once by the fill; and after a 304 that contradicts itself.
 fn attempts(exchanges: &[Exchange]) -> usize {
-    let is_once = exchanges.iter().all(|exchange| {
-        exchange
-            .reply
-            .as_ref()
-            .is_some_and(|reply| reply.status != 304)
-    });
-    if is_once { 1 } else { 2 }
+    let is_cut = exchanges.iter().any(|exchange| exchange.reply.is_none());
+    let is_unclear = exchanges
+        .iter()
+        .filter_map(|exchange| exchange.reply.as_ref())
+        .any(|reply| reply.status == 304);
+    match (is_cut, is_unclear) {
+        (true, _) => 3,
+        (false, true) => 2,
+        (false, false) => 1,
+    }
 }
