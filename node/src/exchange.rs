@@ -19,6 +19,7 @@ use http::{StatusCode, header};
 use media::Kind;
 
 use crate::body::Body;
+use crate::interim::InterimOutbox;
 use crate::node::Node;
 use crate::record::Record;
 use crate::request::{Request, Wants};
@@ -43,7 +44,10 @@ impl Exchange for Arc<Node> {
         let (head, upload) = request.into_parts();
         let request = http::Request::from_parts(head, ());
         let answered = match Request::admit(request, &self.admission()) {
-            Ok(admitted) => answer(self, &admitted, upload, &mut record).await,
+            Ok(mut admitted) => {
+                admitted.interim = peer.interim.clone();
+                answer(self, &admitted, upload, &mut record).await
+            }
             Err(failure) => Err(failure),
         };
         let answer = answered.unwrap_or_else(|failure| {
@@ -118,6 +122,8 @@ pub struct Peer {
     pub protocol: Protocol,
     /// Whether the connection is encrypted.
     pub is_secure: bool,
+    /// Where interim responses to the request under way go, if the connection can send any.
+    pub interim: InterimOutbox,
 }
 
 /// A version of HTTP as a connection speaks it.

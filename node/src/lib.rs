@@ -15,6 +15,7 @@ pub mod config;
 pub mod exchange;
 pub mod explain;
 mod fill;
+pub mod interim;
 pub mod listen;
 pub mod live;
 pub mod node;

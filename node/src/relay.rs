@@ -91,6 +91,7 @@ fn forward_request(node: &Node, request: &Request, body: Bytes) -> ForwardReques
         affinity: request.affinity(),
         class: Class::Bulk,
         first_byte_timeout: node.limits.first_byte_timeout,
+        interim: request.interim.sink(),
         avoid: None,
     }
 }

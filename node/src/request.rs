@@ -16,6 +16,7 @@ use cache::CacheKey;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::Instant;
 
+use crate::interim::InterimOutbox;
 use crate::respond::Failure;
 use crate::rules::{QueryRule, Rule, Rules};
 
@@ -36,6 +37,8 @@ pub struct Request {
     pub fields: HeaderMap,
     /// What the operator says about such requests.
     pub rule: Arc<Rule>,
+    /// Where interim responses to it go.
+    pub interim: InterimOutbox,
     /// When the request arrived.
     pub received_at: Instant,
 }
@@ -152,6 +155,7 @@ impl Request {
             query: Query::canonical(head.uri.query().unwrap_or(""), &rule.query),
             rule,
             fields: head.headers,
+            interim: InterimOutbox::default(),
             received_at: Instant::now(),
         })
     }

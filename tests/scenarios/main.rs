@@ -13,6 +13,7 @@ mod faults;
 mod hints;
 mod holds;
 mod hygiene;
+mod interim;
 mod ranges;
 mod refusals;
 mod relay;

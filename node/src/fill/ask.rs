@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use super::FillOrder;
+use crate::interim::InterimSink;
 use crate::node::Node;
 use crate::request::CDN_LOOP;
 use crate::respond::{AGE_MILLISECONDS, Failure};
@@ -32,6 +33,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) class: Class,
     /// Time to the first byte.
     pub(crate) first_byte_timeout: Duration,
+    /// Takes interim responses.
+    pub(crate) interim: InterimSink,
     /// A parent that has just disappointed.
     pub(crate) avoid: Option<ParentId>,
     /// Whom the request that caused this one has passed (RFC 8586).
@@ -63,6 +66,7 @@ impl<'a> Ask<'a> {
             class: order.class,
             first_byte_timeout: order.first_byte_timeout,
             avoid: None,
+            interim: order.interim.clone(),
             cdn_loop: order.cdn_loop.clone(),
             fields: order.portion.asked_with(&order.fields),
             validated: order.validated.clone(),
@@ -91,6 +95,7 @@ impl<'a> Ask<'a> {
             affinity: self.affinity,
             class: self.class,
             first_byte_timeout: self.first_byte_timeout,
+            interim: self.interim,
             avoid: self.avoid,
         };
         fetch(node, &request).await

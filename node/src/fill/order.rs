@@ -16,6 +16,7 @@ use media::Kind;
 use tokio_util::sync::CancellationToken;
 
 use crate::coding;
+use crate::interim::InterimSink;
 use crate::live::Address;
 use crate::node::Node;
 use crate::request::{self, CDN_LOOP, Request};
@@ -119,6 +120,8 @@ pub(crate) struct FillOrder {
     pub(crate) validated: Option<Arc<StoredResponse>>,
     /// Whom the request that caused the fill has passed (RFC 8586).
     pub(crate) cdn_loop: Option<HeaderValue>,
+    /// Takes interim responses, for the viewer who caused the fill.
+    pub(crate) interim: InterimSink,
     /// Whether nobody has asked yet.
     pub(crate) is_ahead: bool,
     /// Fires when the hint that announced the resource was withdrawn (LL-19).
@@ -181,6 +184,7 @@ impl FillOrder {
             fields,
             validated: None,
             cdn_loop: request.fields.get(CDN_LOOP).cloned(),
+            interim: request.interim.sink(),
             is_ahead: false,
             withdrawn,
             key,
@@ -216,6 +220,7 @@ impl FillOrder {
             fields: Arc::clone(&node.forward_fields),
             validated: None,
             cdn_loop: None,
+            interim: InterimSink::default(),
             is_ahead: true,
             key,
         }

@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use parking_lot::Mutex;
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::ListenLimits;
 use crate::body::{Body, BodyError};
+use crate::interim::InterimOutbox;
 
 /// What happens on one connection, shared by its socket, its requests and its driver.
 #[derive(Clone, Debug)]
@@ -171,12 +172,29 @@ impl http_body::Body for CountedBody {
     }
 }
 
-/// A socket that notes when bytes come in, and gives back bytes already read from it first.
+/// A socket that notes when bytes come in, gives back bytes already read from it first, and sends interim
+/// responses between those of HTTP.
 #[derive(Debug)]
 pub(super) struct WatchedIo<IO> {
     pub(super) io: IO,
     pub(super) already_read: Bytes,
     pub(super) activity: Activity,
+    pub(super) interim: InterimOutbox,
+    /// What is not yet written of interim responses: it goes before anything else.
+    pub(super) unsent: Bytes,
+}
+
+impl<IO: AsyncWrite + Unpin> WatchedIo<IO> {
+    fn poll_write_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.unsent.has_remaining() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.unsent))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for WatchedIo<IO> {
@@ -206,7 +224,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for WatchedIo<IO> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
+        let this = self.get_mut();
+        ready!(this.poll_write_unsent(cx))?;
+        Pin::new(&mut this.io).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -214,7 +234,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for WatchedIo<IO> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        ready!(this.poll_write_unsent(cx))?;
+        Pin::new(&mut this.io).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -222,7 +244,15 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for WatchedIo<IO> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(this.poll_write_unsent(cx))?;
+        // hyper flushes when it has written all it has, and whenever it was woken. The outbox is open until
+        // the service has answered, so no byte of that answer is before these.
+        if let Some(heads) = this.interim.take() {
+            this.unsent = heads;
+            ready!(this.poll_write_unsent(cx))?;
+        }
+        Pin::new(&mut this.io).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -97,6 +97,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::interim::InterimOutbox;
 
     #[derive(Clone)]
     struct Five(StatusCode);
@@ -115,6 +116,7 @@ mod tests {
             address,
             protocol,
             is_secure: true,
+            interim: InterimOutbox::default(),
         });
         let request = Request::builder()
             .method(method)

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,6 +27,7 @@ use super::answer::Answerer;
 use super::{ListenLimits, limits};
 use crate::clock::Clock;
 use crate::exchange::{Exchange, Peer, Protocol};
+use crate::interim::InterimOutbox;
 use crate::tasks::Tasks;
 use crate::upload::Upload;
 
@@ -73,6 +74,7 @@ pub(super) async fn serve_clear<IO, S>(
         address: client,
         protocol,
         is_secure: false,
+        interim: interim_of(protocol),
     };
     let connection = Connection {
         answerer,
@@ -111,6 +113,7 @@ pub(super) async fn serve_tls<IO, S>(
         address: client,
         protocol,
         is_secure: true,
+        interim: interim_of(protocol),
     };
     let connection = Connection {
         answerer,
@@ -119,6 +122,14 @@ pub(super) async fn serve_tls<IO, S>(
         tasks,
     };
     connection.serve(stream, Bytes::new()).await;
+}
+
+/// hyper can send interim responses on no connection; on HTTP/1.1 `WatchedIo` can.
+fn interim_of(protocol: Protocol) -> InterimOutbox {
+    match protocol {
+        Protocol::Http1 => InterimOutbox::http1(),
+        Protocol::Http2 | Protocol::Http3 => InterimOutbox::default(),
+    }
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2 with prior knowledge (RFC 9113 3.3).
@@ -157,6 +168,8 @@ impl<S: Exchange> Connection<'_, S> {
             io,
             already_read,
             activity: activity.clone(),
+            interim: self.peer.interim.clone(),
+            unsent: Bytes::new(),
         });
         let service = {
             let (activity, peer) = (activity.clone(), Arc::clone(&self.peer));
@@ -193,6 +206,8 @@ async fn answer<S: Exchange>(
 ) -> Result<Response<CountedBody>, Infallible> {
     let in_flight = activity.request();
     let (head, incoming) = request.into_parts();
+    // RFC 9110 15.2: not to a client of HTTP/1.0.
+    let can_take_interim = head.version > Version::HTTP_10;
     // A body that nobody reads is dropped: hyper then skips it or closes the connection, so that it
     // cannot be taken for the next request.
     let upload = if Upload::has_meaning_with(&head.method) {
@@ -201,7 +216,12 @@ async fn answer<S: Exchange>(
         Upload::empty()
     };
     let request = Request::from_parts(head, upload);
-    let response = answerer.answer(&peer, request).await;
+    let answered = answerer.answer(&peer, request);
+    let response = if can_take_interim {
+        peer.interim.until(answered).await
+    } else {
+        answered.await
+    };
     Ok(response.map(|body| CountedBody { body, in_flight }))
 }
 

@@ -18,6 +18,7 @@ use super::children::Children;
 use super::rendition::{Phase, Rendition};
 use super::version::Version;
 use crate::fill::{Ask, HOLD_MARGIN};
+use crate::interim::InterimSink;
 use crate::node::Node;
 use crate::request::{self, Query};
 use crate::respond::Failure;
@@ -143,6 +144,7 @@ async fn ask(
             node.limits.first_byte_timeout
         },
         avoid: None,
+        interim: InterimSink::default(),
         cdn_loop: None,
         fields: Arc::clone(&node.forward_fields),
         validated: None,

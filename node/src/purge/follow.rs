@@ -18,6 +18,7 @@ use super::Shared;
 use super::children::Children;
 use super::config::FollowConfig;
 use super::standing::State;
+use crate::interim::InterimSink;
 use crate::upstream::{Class, ForwardRequest, Upstream, UpstreamError};
 
 /// Why a connection to the feed ended.
@@ -189,6 +190,7 @@ fn request(subscription: &Subscription) -> ForwardRequest {
         affinity: FEED_HOST.to_owned(),
         class: Class::Parked,
         first_byte_timeout: FIRST_BYTE_TIMEOUT,
+        interim: InterimSink::default(),
         avoid: None,
     }
 }

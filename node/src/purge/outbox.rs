@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Shared;
 use super::follow::{Backoff, FEED_HOST, FIRST_BYTE_TIMEOUT};
+use crate::interim::InterimSink;
 use crate::upstream::{Class, ForwardRequest, Upstream};
 
 /// Reports that wait to be sent.
@@ -243,6 +244,7 @@ fn request(reports: &[Report]) -> ForwardRequest {
         affinity: FEED_HOST.to_owned(),
         class: Class::Bulk,
         first_byte_timeout: FIRST_BYTE_TIMEOUT,
+        interim: InterimSink::default(),
         avoid: None,
     }
 }

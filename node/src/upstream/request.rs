@@ -16,6 +16,7 @@ use http_body_util::Full;
 
 use super::config::{ParentConfig, ParentId};
 use super::error::{UpstreamError, UpstreamSetupError};
+use crate::interim::InterimSink;
 
 /// What is asked of a parent, built from parsed fields only.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ pub struct ForwardRequest {
     pub class: Class,
     /// Time from sending to the first byte of the answer.
     pub first_byte_timeout: Duration,
+    /// Takes interim responses.
+    pub interim: InterimSink,
     /// A parent that should not be asked if another can be: the one that just disappointed.
     pub avoid: Option<ParentId>,
 }
@@ -104,6 +107,7 @@ pub(super) struct Canonical {
     target: PathAndQuery,
     headers: HeaderMap,
     body: Bytes,
+    interim: InterimSink,
 }
 
 impl Canonical {
@@ -140,6 +144,7 @@ impl Canonical {
         Ok(Self {
             method: request.method.clone(),
             body: request.body.clone(),
+            interim: request.interim.clone(),
             scheme: parent.url.scheme().cloned().unwrap_or(Scheme::HTTP),
             authority: authority(host)?,
             host: HeaderValue::from_str(host).map_err(|e| UpstreamError::Request(e.into()))?,
@@ -159,6 +164,12 @@ impl Canonical {
         request
             .headers_mut()
             .insert(header::HOST, self.host.clone());
+        if self.interim.is_connected() {
+            let interim = self.interim.clone();
+            hyper::ext::on_informational(&mut request, move |response| {
+                interim.send(response.status(), response.headers());
+            });
+        }
         request
     }
 

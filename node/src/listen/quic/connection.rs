@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::adapter::{Doors, H3Quic, code};
 use super::response::{self, ResponseStream};
 use crate::exchange::{Exchange, Peer, Protocol};
+use crate::interim::InterimOutbox;
 use crate::listen::ListenLimits;
 use crate::listen::answer::Answerer;
 
@@ -49,6 +50,7 @@ pub(super) async fn serve<S: Exchange>(
         address: quic.remote_address(),
         protocol: Protocol::Http3,
         is_secure: true,
+        interim: InterimOutbox::default(),
     };
     let connection = Connection {
         quic,

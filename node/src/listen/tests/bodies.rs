@@ -2,8 +2,10 @@
 
 use cache::body::{GrowingBody, Writer};
 use http::header::CONTENT_LENGTH;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
+use super::limits::simulated;
 use super::*;
 
 #[tokio::test]
@@ -163,4 +165,37 @@ async fn hx_19_http3_is_announced_over_tls_only() {
         assert!(answer.headers.contains_key("date"), "{way:?}");
         assert_eq!(answer.headers[CONTENT_LENGTH], "1", "{way:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc_9110_15_2_interim_responses_go_before_the_answer_and_after_the_one_before() {
+    let (released, release) = tokio::sync::watch::channel(());
+    let service = Scripted::new(move |peer: Peer, request| {
+        let mut release = release.clone();
+        async move {
+            if request.uri().path() == "/hinted" {
+                let mut fields = HeaderMap::new();
+                fields.insert("link", "</a>".parse().unwrap());
+                peer.interim.sink().send(StatusCode::EARLY_HINTS, &fields);
+                release.changed().await.unwrap();
+            }
+            Response::new(Body::full(Bytes::from_static(b"whole")))
+        }
+    });
+    let (mut near, _serving) = simulated(service);
+    let request =
+        |path: &str, version: &str| format!("GET {path} HTTP/{version}\r\nhost: a\r\n\r\n");
+    let pipelined = request("/first", "1.1") + &request("/hinted", "1.1");
+    near.write_all(pipelined.as_bytes()).await.unwrap();
+    let mut read = String::new();
+    while !read.ends_with("link: </a>\r\n\r\n") {
+        read.push(char::from(near.read_u8().await.unwrap()));
+    }
+    let (first, interim) = read.split_once("whole").unwrap();
+    assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
+    assert_eq!(interim, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
+    released.send(()).unwrap();
+    let mut answer = vec![0; 15];
+    near.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 200 OK");
 }

@@ -34,6 +34,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::interim::InterimSink;
 
 /// A network of scripted parents.
 #[derive(Default)]
@@ -473,6 +474,7 @@ fn bulk(path_and_query: &str) -> ForwardRequest {
         affinity: "/live/one/".to_owned(),
         class: Class::Bulk,
         first_byte_timeout: Duration::from_secs(5),
+        interim: InterimSink::default(),
         avoid: None,
     }
 }
