@@ -158,6 +158,11 @@ impl Origin {
             .expect("the origin outlives the scenario");
     }
 
+    /// Cuts every connection, as a machine that dies does.
+    pub fn cut_connections(&self) {
+        self.inner.connections.lock().abort_all();
+    }
+
     /// Serves one connection.
     pub fn accept(&self, pipe: DuplexStream) {
         let origin = self.clone();

@@ -9,6 +9,7 @@ mod bodies;
 mod caching;
 mod coding;
 mod collapsing;
+mod epochs;
 mod faults;
 mod hints;
 mod holds;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cache::{
-    BodyFailure, BodyState, GrowingBody, StoredResponse, Uncacheable, Use, Writer,
+    BodyFailure, BodyState, CacheKey, GrowingBody, Mark, StoredResponse, Uncacheable, Use, Writer,
     judge as judge_use,
 };
 use http::{StatusCode, header};
@@ -46,6 +46,7 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
         permit.refuse(filled);
         return;
     }
+    let mark = node.hub.epochs.mark();
     let started = Instant::now();
     let (host, target) = (order.host.clone(), order.target.clone());
     node.telemetry.record(Event::FillStarted {
@@ -63,12 +64,12 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
     let (ending, bytes) = match arrived {
         Arrived::Growing(stored, writer, incoming) => {
             let body = stored.body.clone();
-            let ending = grow(node, permit, order, stored, writer, incoming).await;
+            let ending = grow(node, permit, (order, mark), stored, writer, incoming).await;
             (ending, body.progress().received)
         }
         Arrived::Complete(stored, status) => {
             let bytes = stored.body.progress().received;
-            node.store.insert(order.key.clone(), Arc::clone(&stored));
+            keep(node, &order.key, Arc::clone(&stored), mark);
             node.uncacheable.invalidate(&order.collapse_key);
             permit.refuse(Filled::Response(Brought {
                 response: stored,
@@ -96,6 +97,12 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
         bytes,
         duration,
     });
+}
+
+/// Stores a response, unless its stream has begun again since the fill began (FM-14).
+fn keep(node: &Node, key: &CacheKey, response: Arc<StoredResponse>, mark: Mark) {
+    let may_store = || node.hub.epochs.lets_pass(mark, key);
+    node.store.insert_if(key.clone(), response, may_store);
 }
 
 fn ending_of(filled: &Filled) -> FillEnding {
@@ -310,7 +317,7 @@ async fn read_playlist(
 async fn grow(
     node: &Arc<Node>,
     permit: Permit,
-    order: FillOrder,
+    (order, mark): (FillOrder, Mark),
     stored: Arc<StoredResponse>,
     writer: Writer,
     incoming: ForwardBody,
@@ -328,7 +335,7 @@ async fn grow(
     let ending = match ended {
         Ok(()) => {
             let compacted = compacted(&order, &stored).await;
-            node.store.insert(order.key, compacted);
+            keep(node, &order.key, compacted, mark);
             node.uncacheable.invalidate(&order.collapse_key);
             FillEnding::Stored
         }

@@ -15,6 +15,7 @@ use http::StatusCode;
 use media::hls::{MediaPlaylist, Playlist, Position, Update};
 
 use super::children::Children;
+use super::epochs;
 use super::rendition::{Phase, Rendition};
 use super::version::Version;
 use crate::fill::{Ask, HOLD_MARGIN};
@@ -202,7 +203,16 @@ pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Ver
     if is_news {
         children.learn(node);
     }
-    let update = rendition.offer(version, node.clock.uptime());
+    let before = rendition.version();
+    let update = rendition.offer(version, node.clock.uptime(), |update| {
+        if matches!(update, Update::NewEpoch { .. }) {
+            let old = before.map(|v| Children::of(node, &rendition.address, &v.playlist));
+            epochs::begin(
+                node,
+                children.keys().chain(old.iter().flat_map(Children::keys)),
+            );
+        }
+    });
     match &update {
         Update::Newer { .. } | Update::NewEpoch { .. } => {
             node.telemetry.record(Event::VersionPublished { age });

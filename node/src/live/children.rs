@@ -22,6 +22,8 @@ pub(super) struct Children {
     parts: Vec<CacheKey>,
     /// The newest segments that are files of their own.
     segments: Vec<CacheKey>,
+    /// The initialization segments.
+    maps: Vec<CacheKey>,
     /// How often something new comes.
     pace: Duration,
 }
@@ -73,11 +75,15 @@ impl Children {
             .filter(|segment| segment.byte_range.is_none() && !segment.is_gap)
             .filter_map(|segment| locate(address, segment.uri, rules));
         let segments = newest.map(key).filter(|key| !parts.contains(key)).collect();
+        let maps = playlist.maps().take(MAPS_MAX);
+        let maps = maps.filter_map(|map| locate(address, map.uri, rules));
+        let maps = maps.map(key).collect();
         let target = playlist.target_duration();
         Self {
             hinted: hinted.collect(),
             parts,
             segments,
+            maps,
             pace: playlist.part_target().unwrap_or(target / 2),
         }
     }
@@ -98,6 +104,13 @@ impl Children {
     /// Returns the keys of the hinted resources.
     pub(super) fn hinted(&self) -> Vec<CacheKey> {
         self.hinted.iter().map(|hint| hint.key.clone()).collect()
+    }
+
+    /// Returns the keys of everything listed here.
+    pub(super) fn keys(&self) -> impl Iterator<Item = CacheKey> {
+        let hinted = self.hinted.iter().map(|hint| &hint.key);
+        let listed = self.parts.iter().chain(&self.segments).chain(&self.maps);
+        listed.chain(hinted).cloned()
     }
 
     /// Returns the keys of the newest listed parts.
@@ -146,3 +159,6 @@ const PARTS_MAX: usize = 64;
 
 /// Older segments are rarely asked for the first time.
 const SEGMENTS_MAX: usize = 4;
+
+/// A stream changes its encoding at advertisements, and not more often.
+const MAPS_MAX: usize = 16;

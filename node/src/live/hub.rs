@@ -10,6 +10,7 @@ use media::Kind;
 use moka::sync::Cache;
 use parking_lot::RwLock;
 
+use super::epochs::Epochs;
 use super::hints::Hints;
 use super::patience::Patience;
 use super::rendition::Rendition;
@@ -25,6 +26,8 @@ pub struct Hub {
     held_max: usize,
     /// What is hinted right now.
     pub(crate) hints: Hints,
+    /// What must not be stored any more, because its stream began again.
+    pub(crate) epochs: Epochs,
     /// How late a second attempt begins, and how many there may be.
     pub(crate) patience: Patience,
 }
@@ -47,6 +50,7 @@ impl Hub {
             held: AtomicUsize::new(0),
             held_max,
             hints: Hints::default(),
+            epochs: Epochs::default(),
             patience: Patience::default(),
         }
     }

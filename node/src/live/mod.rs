@@ -13,6 +13,7 @@
 
 mod chain;
 mod children;
+mod epochs;
 mod hints;
 mod holds;
 mod hub;

@@ -199,9 +199,17 @@ impl Rendition {
     }
 
     /// Offers what a parent answered; publishes it if it is newer (CA-07), and wakes who waits.
-    pub(super) fn offer(&self, version: Version, uptime: Duration) -> Update {
+    ///
+    /// `before_shown` learns what the version turned out to be before any viewer can see it.
+    pub(super) fn offer(
+        &self,
+        version: Version,
+        uptime: Duration,
+        before_shown: impl FnOnce(&Update),
+    ) -> Update {
         let playlist = Arc::clone(&version.playlist);
         let update = self.machine.lock().offer(Arc::clone(&playlist), uptime);
+        before_shown(&update);
         let is_shown = matches!(update, Update::Newer { .. } | Update::NewEpoch { .. });
         let phase = if playlist.is_ended() {
             Phase::Ended
