@@ -61,7 +61,7 @@ fn ca_06_a_fill_that_everybody_left_still_fills_the_store() {
 }
 
 #[test]
-fn pl_02_a_held_viewer_leaving_releases_and_delays_nobody() {
+fn pl_01_pl_02_a_held_viewer_leaving_releases_and_delays_nobody() {
     cdn(|t| async move {
         let origin = t.origin("origin");
         let live = Live::start(&origin, PLAYLIST, 8);

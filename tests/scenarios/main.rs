@@ -1,6 +1,6 @@
 //! Scenarios: a whole CDN in one process, on a simulated network, in virtual time.
 //!
-//! One module per subject. A test's name begins with the rule it proves (docs/conformance.md lists the
+//! One module per subject. A test's name begins with the rule it proves (docs/rules.md lists the
 //! rules), and its body reads: an origin that does what it is told, nodes, viewers, what they see.
 
 mod aborts;
@@ -15,6 +15,7 @@ mod hints;
 mod holds;
 mod hygiene;
 mod interim;
+mod origins;
 mod ranges;
 mod refusals;
 mod relay;

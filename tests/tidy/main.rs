@@ -5,9 +5,13 @@
 //! Deliberately not here: anything rustc, clippy or rustfmt already says.
 
 mod arrows;
+mod rules;
 mod rust;
 mod text;
 mod tree;
+
+use std::fs;
+use std::path::Path;
 
 use tree::{Finding, Tree};
 
@@ -77,6 +81,22 @@ fn no_lock_file_names_a_registry_host() {
 #[test]
 fn every_suite_is_built_and_run() {
     none(each(tree::is_manifest_of_tests, text::suites_left_out));
+}
+
+#[test]
+fn every_rule_of_streaming_is_proven_or_remarked_on() {
+    none(rules::findings(&Tree::of_the_repository()));
+}
+
+#[test]
+fn the_table_of_rules_says_what_the_tests_say() {
+    let tree = Tree::of_the_repository();
+    let right = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rules.md");
+    fs::write(&right, rules::page(&tree)).expect("the target directory can be written");
+    assert!(
+        rules::is_current(&tree),
+        "docs/rules.md is out of date: replace it by target/tmp/rules.md"
+    );
 }
 
 /// Applies one rule to every file it is about.

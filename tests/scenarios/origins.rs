@@ -1,0 +1,142 @@
+//! Origins as they are: headers that forbid what players need, answers that are none.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use harness::origin::{ok, status, whole};
+use harness::{Live, cdn, pass};
+use http::StatusCode;
+
+const PLAYLIST: &str = "/live/v0/playlist.m3u8";
+
+#[test]
+fn ca_09_fm_05_a_no_cache_playlist_is_followed_by_one_chain_for_everybody() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        live.add_field("cache-control", "no-cache");
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        let directed = format!("{PLAYLIST}?_HLS_msn=2&_HLS_part=0");
+        for _ in 0..20 {
+            viewer.get(PLAYLIST).await;
+        }
+        let held: Vec<_> = (0..50).map(|_| viewer.start(&directed)).collect();
+        origin.asked_for_exactly(&directed).await;
+        live.publish();
+        for held in held {
+            assert!(held.await.unwrap().text().contains("seg2.0.m4s"));
+        }
+        assert_eq!(origin.requests_exactly(PLAYLIST), 1);
+        assert_eq!(origin.requests_exactly(&directed), 1);
+    });
+}
+
+#[test]
+fn ca_23_a_playlist_that_cannot_be_renewed_is_a_success_for_a_while_and_then_an_error() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        live.answer_instead(Some((StatusCode::SERVICE_UNAVAILABLE, "")));
+        live.publish();
+        pass(Duration::from_secs(3)).await;
+        let riding = viewer.get(PLAYLIST).await;
+        assert_eq!(riding.status, StatusCode::OK);
+        assert_eq!(riding.field("age"), "3", "the truth");
+        pass(Duration::from_secs(2)).await;
+        let frozen = viewer.get(PLAYLIST).await;
+        assert!(frozen.status.is_server_error());
+        live.answer_instead(None);
+        live.publish();
+        pass(Duration::from_secs(2)).await;
+        let back = viewer.get(PLAYLIST).await;
+        assert!(back.text().contains("seg2.1.m4s"));
+    });
+}
+
+#[test]
+fn fm_16_a_success_that_brings_no_media_is_not_stored() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        for code in [StatusCode::NO_CONTENT, StatusCode::ACCEPTED] {
+            let path = format!("/live/v0/early-{}.m4s", code.as_u16());
+            origin.on(&path, move |asked| async move {
+                match asked.before {
+                    0 => status(code),
+                    _ => ok(whole(Bytes::from_static(b"media"))),
+                }
+            });
+        }
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        for code in [204, 202] {
+            let path = format!("/live/v0/early-{code}.m4s");
+            assert_eq!(viewer.get(&path).await.status.as_u16(), code);
+            assert_eq!(viewer.get(&path).await.body, "media", "{code}");
+        }
+    });
+}
+
+#[test]
+fn pl_11_ll_18_a_part_of_no_known_playlist_is_asked_for_and_a_missing_one_is_404() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        origin.serve(
+            "/live/v0/seg7.1.m4s",
+            &[("cache-control", "max-age=60")],
+            "part",
+        );
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        assert_eq!(viewer.get("/live/v0/seg7.1.m4s").await.body, "part");
+        let missing = viewer.get("/live/v0/seg7.2.m4s").await;
+        assert_eq!(missing.status, StatusCode::NOT_FOUND);
+        origin.serve(
+            "/live/v0/seg7.2.m4s",
+            &[("cache-control", "max-age=60")],
+            "next",
+        );
+        pass(Duration::from_millis(1_100)).await;
+        assert_eq!(viewer.get("/live/v0/seg7.2.m4s").await.body, "next");
+    });
+}
+
+#[test]
+fn ll_21_a_part_outlives_its_tag_even_if_the_origin_is_gone() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        origin.serve("/live/v0/seg2.0.m4s", &[], "part");
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        live.publish_many(24);
+        let playlist = format!("{PLAYLIST}?_HLS_msn=7&_HLS_part=3");
+        assert!(!viewer.get(&playlist).await.text().contains("seg2.0.m4s"));
+        t.network().set_up("origin", false);
+        origin.cut_connections();
+        pass(Duration::from_secs(6)).await;
+        let part = viewer.get("/live/v0/seg2.0.m4s").await;
+        assert_eq!(part.body, "part");
+    });
+}
+
+#[test]
+fn lt_01_what_was_held_for_has_no_age_and_what_is_known_has() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let held = viewer.start(&format!("{PLAYLIST}?_HLS_msn=2&_HLS_part=0"));
+        pass(Duration::from_millis(900)).await;
+        live.publish();
+        assert!(!held.await.unwrap().fields.contains_key("age"));
+        pass(Duration::from_millis(200)).await;
+        assert_eq!(viewer.get(PLAYLIST).await.field("age"), "0");
+    });
+}
