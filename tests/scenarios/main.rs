@@ -15,6 +15,7 @@ mod hints;
 mod holds;
 mod hygiene;
 mod interim;
+mod linter;
 mod origins;
 mod ranges;
 mod refusals;

@@ -15,9 +15,9 @@ use http::StatusCode;
 use media::hls::{MediaPlaylist, Playlist, Position, Update};
 
 use super::children::Children;
-use super::epochs;
 use super::rendition::{Phase, Rendition};
 use super::version::Version;
+use super::{epochs, linter};
 use crate::fill::{Ask, HOLD_MARGIN};
 use crate::interim::InterimSink;
 use crate::node::Node;
@@ -204,15 +204,21 @@ pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Ver
         children.learn(node);
     }
     let before = rendition.version();
+    let was_followed = rendition.phase() == Phase::Following;
     let update = rendition.offer(version, node.clock.uptime(), |update| {
         if matches!(update, Update::NewEpoch { .. }) {
-            let old = before.map(|v| Children::of(node, &rendition.address, &v.playlist));
+            let old = before
+                .as_ref()
+                .map(|v| Children::of(node, &rendition.address, &v.playlist));
             epochs::begin(
                 node,
                 children.keys().chain(old.iter().flat_map(Children::keys)),
             );
         }
     });
+    if was_followed {
+        linter::inspect(node, rendition, before.as_deref(), &playlist, &update);
+    }
     match &update {
         Update::Newer { .. } | Update::NewEpoch { .. } => {
             node.telemetry.record(Event::VersionPublished { age });

@@ -17,6 +17,7 @@ mod epochs;
 mod hints;
 mod holds;
 mod hub;
+mod linter;
 mod patience;
 mod rendition;
 mod version;

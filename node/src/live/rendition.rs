@@ -59,6 +59,8 @@ pub struct Rendition {
     is_followed: AtomicBool,
     /// Uptime in milliseconds at which a viewer last asked.
     last_asked: AtomicU64,
+    /// Uptime in milliseconds from which on its origin's lapses may be logged again.
+    tell_from: AtomicU64,
     deadlines: Deadlines,
     holds_max: Duration,
     /// The keys its newest version hints.
@@ -150,6 +152,7 @@ impl Rendition {
             state: watch::Sender::new(state),
             is_followed: AtomicBool::new(false),
             last_asked: AtomicU64::new(0),
+            tell_from: AtomicU64::new(0),
             deadlines: Deadlines::new(),
             holds_max: hold_max,
             hinted: Mutex::new(Vec::new()),
@@ -192,6 +195,17 @@ impl Rendition {
     pub(super) fn is_idle(&self, uptime: Duration, idle_after: Duration) -> bool {
         let asked = Duration::from_millis(self.last_asked.load(Ordering::Relaxed));
         self.state.receiver_count() == 0 && uptime.saturating_sub(asked) >= idle_after
+    }
+
+    /// Returns whether an example of its origin's lapses may be logged, at most once per `every`.
+    pub(super) fn may_tell(&self, uptime: Duration, every: Duration) -> bool {
+        // Relaxed: only its one chain asks.
+        let may_tell = milliseconds(uptime) >= self.tell_from.load(Ordering::Relaxed);
+        if may_tell {
+            self.tell_from
+                .store(milliseconds(uptime + every), Ordering::Relaxed);
+        }
+        may_tell
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<State> {

@@ -143,4 +143,16 @@ pub enum Misbehavior {
     LifetimeMissing,
     /// A body that is shorter than its `Content-Length`, or ends without its last chunk.
     BodyShort,
+    /// A resource was hinted and is neither listed nor hinted any more (LL-19).
+    HintNotKept,
+    /// The next part came later than a part duration and a half after the one before (LL-23).
+    PartLate,
+    /// The target duration changed (LL-22).
+    TargetDurationChanged,
+    /// A part or segment is longer than its target.
+    TooLong,
+    /// The date of a segment is not where its predecessor ended.
+    DateJumped,
+    /// A fragmented MP4 segment has no initialization segment.
+    MapMissing,
 }

@@ -103,6 +103,12 @@ label_values!(Misbehavior {
     WentBack => "went_back",
     LifetimeMissing => "lifetime_missing",
     BodyShort => "body_short",
+    HintNotKept => "hint_not_kept",
+    PartLate => "part_late",
+    TargetDurationChanged => "target_duration_changed",
+    TooLong => "too_long",
+    DateJumped => "date_jumped",
+    MapMissing => "map_missing",
 });
 label_values!(Outcome {
     Hit => "hit",
