@@ -18,9 +18,9 @@ use crate::surrogate::SURROGATE_KEY;
 use crate::variant::Variant;
 
 const SCHEDULES: usize = 3_000;
-/// Two such bodies do not fit into the store.
-const BODY_BYTES: usize = 400 * 1024;
-const CAPACITY_BYTES: u64 = 1024 * 1024;
+/// Three such bodies do not fit into the store.
+const BODY_BYTES: usize = 2000;
+const CAPACITY_BYTES: u64 = 8 * 1024;
 
 fn response(world: &'static str, body_bytes: usize) -> Arc<StoredResponse> {
     let mut headers = HeaderMap::new();
