@@ -1,5 +1,7 @@
-//! What a journal keeps, and for how long.
+//! What a journal keeps, for how long, and where.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a journal keeps, and for how long.
@@ -41,6 +43,53 @@ impl Default for JournalConfig {
             recent_max: 10_000,
             nodes_max: 10_000,
             applied_max: 200_000,
+        }
+    }
+}
+
+/// Which stream of which NATS servers is the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatsConfig {
+    /// The servers of the cluster, as in `nats://nats-1.example:4222` or `tls://..`.
+    pub servers: Vec<String>,
+    /// The name of the stream; its entries go to the subject `<stream>.purges`.
+    pub stream: String,
+    /// On how many servers each purge is kept: 3 on a cluster, 1 on a single server.
+    ///
+    /// NATS acknowledges before it syncs to disk unless it is told `sync_interval: always`, so with 1 and
+    /// without that setting a power failure loses purges that were acknowledged.
+    pub replicas: usize,
+    /// Who this purge API is to the servers.
+    pub login: NatsLogin,
+    /// A file of certificates to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate and key this purge API shows (mutual TLS).
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// Who a purge API is to NATS.
+#[derive(Clone, PartialEq, Eq)]
+pub enum NatsLogin {
+    /// Nobody, or whoever its certificate says.
+    None,
+    /// A user with a password.
+    Password {
+        /// The user.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// Whoever has this token.
+    Token(String),
+}
+
+/// Passwords and tokens are not shown (design invariant 7).
+impl fmt::Debug for NatsLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Password { user, .. } => write!(f, "Password of {user:?}"),
+            Self::Token(_) => f.write_str("Token"),
         }
     }
 }

@@ -47,6 +47,16 @@ pub enum OpenError {
         /// What is read.
         known: u64,
     },
+    /// The NATS servers.
+    #[error("the stream `{stream}` cannot be used as the journal: {reason}")]
+    Nats {
+        /// Which stream.
+        stream: String,
+        /// What stands in the way.
+        reason: &'static str,
+        /// What the server or the client said.
+        source: Option<StorageError>,
+    },
     /// The system cannot start a thread.
     #[error("the journal's thread cannot be started")]
     Thread(#[source] io::Error),

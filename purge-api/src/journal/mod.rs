@@ -1,22 +1,21 @@
-//! The purge journal: every accepted purge, in order, on disk before it is acknowledged.
+//! The purge journal: every accepted purge, in order, kept before it is acknowledged.
 //!
-//! What is here: [`Journal`], what the API appends to and the feed reads from. Who calls it: the HTTP API
-//! and the feed. What it calls: `redb` through `disk`, from a thread of its own, so that no task waits for
-//! a disk. Deliberately not here: who may purge, and how a request is spelled.
-//!
-//! ```text
-//! append ─► queue ─► writer: all that wait in one transaction, one fsync ─► recent entries ─► head
-//!                                                                       └─► each caller's answer
-//! ```
+//! What is here: [`Journal`], what the API appends to and the feed reads from, on either of two engines: a
+//! file of this machine, or a replicated stream of a NATS cluster. Who calls it: the HTTP API and the feed.
+//! Deliberately not here: who may purge, and how a request is spelled.
 
 mod config;
 mod disk;
+mod embedded;
 mod error;
 mod keys;
+mod nats;
 mod progress;
 mod record;
 mod writer;
 
+#[cfg(test)]
+mod engines_tests;
 #[cfg(test)]
 mod power_tests;
 #[cfg(test)]
@@ -26,39 +25,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use purge_log::feed::Refused;
-use purge_log::{Bounds, Entry, PurgeId, Report, Sequence, UnixMillis, Window};
-use tokio::sync::{mpsc, oneshot, watch};
+use purge_log::{Bounds, Entry, PurgeId, Report, Sequence, UnixMillis};
+use tokio::sync::watch;
 
-pub use config::JournalConfig;
+pub use config::{JournalConfig, NatsConfig, NatsLogin};
 pub use error::{AppendError, OpenError, ReadError, StorageError};
 pub use progress::{AppliedDetail, NodeApplied, NodeProgress};
 pub use record::{Draft, ENTRY_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 
-use disk::Disk;
-use progress::Progress;
-use record::Record;
-use writer::{Command, Kept, Reply, Writer};
+use embedded::Embedded;
+use nats::Nats;
 
 /// The purge journal. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Journal {
-    shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
-}
+pub struct Journal(Engine);
 
-/// What readers and the writer share.
-#[derive(Debug)]
-struct Shared {
-    disk: Disk,
-    /// Entries of late: what the feed mostly reads.
-    recent: Mutex<Window>,
-    /// The writer holds the sender: who follows learns that the journal was closed.
-    bounds: watch::Receiver<Bounds>,
-    progress: Mutex<Progress>,
-    /// Ticks with every report that said something new.
-    progressed: watch::Sender<u64>,
+#[derive(Clone, Debug)]
+enum Engine {
+    /// A file of this machine.
+    Embedded(Embedded),
+    /// A stream of a NATS server or cluster.
+    Nats(Nats),
 }
 
 /// What opening a journal found.
@@ -113,44 +101,24 @@ impl Journal {
     /// Another process has it open; it cannot be read or written; it is damaged. A damaged journal is
     /// never half used: see [`OpenError`] for what to do.
     pub fn open(path: &Path, config: JournalConfig) -> Result<(Self, OpenReport), OpenError> {
-        Self::start(Disk::open(path)?, config)
+        let (embedded, report) = Embedded::open(path, config)?;
+        Ok((Self(Engine::Embedded(embedded)), report))
     }
 
-    fn start(opened: disk::Opened, config: JournalConfig) -> Result<(Self, OpenReport), OpenError> {
-        let disk::Opened {
-            disk,
-            is_new,
-            was_cut_off,
-        } = opened;
-        let found = disk.verify(&config)?;
-        let (publishing, bounds) = watch::channel(found.bounds);
-        let shared = Arc::new(Shared {
-            disk,
-            recent: Mutex::new(found.recent),
-            bounds,
-            progress: Mutex::new(found.progress),
-            progressed: watch::Sender::new(0),
-        });
-        let (commands, waiting) = mpsc::channel(config.waiting_max);
-        let (entries, bytes) = (found.entries, found.bytes);
-        let kept = Kept {
-            keys: found.keys,
-            entries,
-            bytes,
-        };
-        let writer = Writer::new(Arc::clone(&shared), publishing, config, kept);
-        std::thread::Builder::new()
-            .name("purge-journal".to_owned())
-            .spawn(move || writer.run(waiting))
-            .map_err(OpenError::Thread)?;
-        let report = OpenReport {
-            bounds: found.bounds,
-            entries,
-            bytes,
-            is_new,
-            was_cut_off,
-        };
-        Ok((Self { shared, commands }, report))
+    /// Uses a stream of a NATS server or cluster as the journal, and begins one if there is none.
+    ///
+    /// Several purge APIs may use the same stream at once: none of them is a single point of failure.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached or has no JetStream; the stream was made for something else; its
+    /// entries are no purges.
+    pub async fn connect(
+        nats: NatsConfig,
+        config: JournalConfig,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let (nats, report) = Nats::connect(nats, config).await?;
+        Ok((Self(Engine::Nats(nats)), report))
     }
 
     /// Appends a purge; when this returns, it is on disk and on its way to the nodes.
@@ -166,30 +134,35 @@ impl Journal {
     ///
     /// Once polled, the purge is appended whether or not somebody waits for the answer.
     pub async fn append(&self, draft: Draft) -> Result<Appended, AppendError> {
-        let record = Record::new(draft)?;
-        let (reply, answer) = oneshot::channel();
-        let reply = Reply(reply);
-        match self.commands.try_send(Command::Append { record, reply }) {
-            Ok(()) => answer.await.map_err(|_| AppendError::Unknown)?,
-            Err(mpsc::error::TrySendError::Full(_)) => Err(AppendError::Busy),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(AppendError::Closed),
+        match &self.0 {
+            Engine::Embedded(journal) => journal.append(draft).await,
+            Engine::Nats(journal) => journal.append(draft).await,
         }
     }
 
     /// Returns which part of the log can be read now.
     pub fn bounds(&self) -> Bounds {
-        *self.shared.bounds.borrow()
+        match &self.0 {
+            Engine::Embedded(journal) => journal.bounds(),
+            Engine::Nats(journal) => journal.bounds(),
+        }
     }
 
     /// Returns how long ago it was certain that there is no entry behind the head.
     pub fn age(&self) -> Duration {
-        // All appends pass through here: what is not in the log was not accepted.
-        Duration::ZERO
+        match &self.0 {
+            // All appends pass through here: what is not in the log was not accepted.
+            Engine::Embedded(_) => Duration::ZERO,
+            Engine::Nats(journal) => journal.age(),
+        }
     }
 
     /// Returns a receiver that changes with every entry, and whose sender is gone when the journal is closed.
     pub fn subscribe(&self) -> watch::Receiver<Bounds> {
-        self.shared.bounds.clone()
+        match &self.0 {
+            Engine::Embedded(journal) => journal.subscribe(),
+            Engine::Nats(journal) => journal.subscribe(),
+        }
     }
 
     /// Returns the purge called `id`, if it is still in the log.
@@ -198,15 +171,10 @@ impl Journal {
     ///
     /// The disk cannot be read.
     pub async fn find(&self, id: PurgeId) -> Result<Option<Arc<Entry>>, ReadError> {
-        let bounds = self.bounds();
-        if id.log != bounds.log || id.sequence < bounds.tail || id.sequence > bounds.head {
-            return Ok(None);
+        match &self.0 {
+            Engine::Embedded(journal) => journal.find(id).await,
+            Engine::Nats(journal) => journal.find(id).await,
         }
-        let recent = self.shared.recent.lock().at(id.sequence).cloned();
-        if recent.is_some() {
-            return Ok(recent);
-        }
-        self.on_disk(move |disk| disk.entry(id.sequence)).await
     }
 
     /// Returns at most `entries_max` entries behind `after`, in order; none when there is nothing new.
@@ -219,15 +187,10 @@ impl Journal {
         after: Sequence,
         entries_max: usize,
     ) -> Result<Vec<Arc<Entry>>, ReadError> {
-        let recent = self.shared.recent.lock().read_after(after, entries_max);
-        if let Some(entries) = recent {
-            return Ok(entries);
+        match &self.0 {
+            Engine::Embedded(journal) => journal.read_after(after, entries_max).await,
+            Engine::Nats(journal) => journal.read_after(after, entries_max).await,
         }
-        if !self.bounds().can_follow(after) {
-            return Err(ReadError::Behind);
-        }
-        self.on_disk(move |disk| disk.read_after(after, entries_max))
-            .await
     }
 
     /// Returns entries before `before`, newest first, that `is_meant` keeps.
@@ -245,9 +208,10 @@ impl Journal {
         entries_max: usize,
         is_meant: impl Fn(&Entry) -> bool + Send + 'static,
     ) -> Result<Page, ReadError> {
-        let before = before.unwrap_or(Sequence(u64::MAX));
-        self.on_disk(move |disk| disk.list(before, entries_max, SCANNED_MAX, is_meant))
-            .await
+        match &self.0 {
+            Engine::Embedded(journal) => journal.list(before, entries_max, is_meant).await,
+            Engine::Nats(journal) => journal.list(before, entries_max, is_meant).await,
+        }
     }
 
     /// Takes note of what nodes say they applied.
@@ -256,18 +220,10 @@ impl Journal {
     ///
     /// A node that is one too many; the others are noted.
     pub fn report(&self, reports: Vec<Report>, now: UnixMillis) -> Result<(), Refused> {
-        let bounds = self.bounds();
-        let (noted, refused) = {
-            let mut progress = self.shared.progress.lock();
-            progress.note(reports, bounds, now)
-        };
-        if !noted.is_empty() {
-            self.shared.progressed.send_modify(|ticks| *ticks += 1);
-            // A queue that is full of purges has better things to write. What is not kept is said
-            // again by the node: its next report counts for everything before.
-            self.commands.try_send(Command::Keep(noted)).ok();
+        match &self.0 {
+            Engine::Embedded(journal) => journal.report(reports, now),
+            Engine::Nats(journal) => journal.report(reports, now),
         }
-        refused.map_or(Ok(()), Err)
     }
 
     /// Returns which nodes applied the purge at `sequence`, and when, as far as is known.
@@ -276,22 +232,26 @@ impl Journal {
     ///
     /// The disk cannot be read.
     pub async fn applied(&self, sequence: Sequence) -> Result<Vec<NodeApplied>, ReadError> {
-        let remembered = self.shared.progress.lock().applied(sequence);
-        if let Some(applied) = remembered {
-            return Ok(applied);
+        match &self.0 {
+            Engine::Embedded(journal) => journal.applied(sequence).await,
+            Engine::Nats(journal) => Ok(journal.applied(sequence)),
         }
-        let lines = self.on_disk(move |disk| disk.applied(sequence)).await?;
-        Ok(self.shared.progress.lock().complete(sequence, lines))
     }
 
     /// Returns every node that ever reported and was not forgotten, in order of their names.
     pub fn nodes(&self) -> Vec<NodeProgress> {
-        self.shared.progress.lock().nodes()
+        match &self.0 {
+            Engine::Embedded(journal) => journal.nodes(),
+            Engine::Nats(journal) => journal.nodes(),
+        }
     }
 
     /// Returns a receiver that changes with every report that says something new.
     pub fn progress(&self) -> watch::Receiver<u64> {
-        self.shared.progressed.subscribe()
+        match &self.0 {
+            Engine::Embedded(journal) => journal.progress(),
+            Engine::Nats(journal) => journal.progress(),
+        }
     }
 
     /// Removes what is too old at `now`: purges, and nodes that said nothing for as long.
@@ -302,29 +262,21 @@ impl Journal {
     ///
     /// The disk cannot be written.
     pub async fn compact(&self, now: UnixMillis) -> Result<(), AppendError> {
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Compact { now, reply };
-        let sent = self.commands.send(command).await;
-        sent.map_err(|_| AppendError::Closed)?;
-        answer.await.map_err(|_| AppendError::Unknown)?
+        match &self.0 {
+            Engine::Embedded(journal) => journal.compact(now).await,
+            Engine::Nats(journal) => {
+                journal.compact(now);
+                Ok(())
+            }
+        }
     }
 
     /// Finishes what is queued and takes no more; feeds end. The file closes with the last clone of the journal.
     pub async fn close(self) {
-        let (reply, closed) = oneshot::channel();
-        if self.commands.send(Command::Close { reply }).await.is_ok() {
-            closed.await.ok();
+        match self.0 {
+            Engine::Embedded(journal) => journal.close().await,
+            Engine::Nats(journal) => journal.close().await,
         }
-    }
-
-    async fn on_disk<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Disk) -> Result<T, ReadError> + Send + 'static,
-    ) -> Result<T, ReadError> {
-        let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || read(&shared.disk))
-            .await
-            .map_err(|_| ReadError::Ended)?
     }
 }
 

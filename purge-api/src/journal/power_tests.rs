@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use redb::StorageBackend;
 
 use super::disk::Disk;
+use super::embedded::Embedded;
 use super::tests::draft;
 use super::*;
 
@@ -144,15 +145,15 @@ impl StorageBackend for Medium {
     }
 }
 
-fn open(medium: &Medium) -> Result<(Journal, OpenReport), OpenError> {
+fn open(medium: &Medium) -> Result<(Embedded, OpenReport), OpenError> {
     let backend = medium.clone();
     let path = Path::new("medium");
     let opened = Disk::open_with(path, |builder| builder.create_with_backend(backend))?;
-    Journal::start(opened, JournalConfig::default())
+    Embedded::start(opened, JournalConfig::default())
 }
 
 /// Appends until the medium fails or enough are in; returns how many were acknowledged.
-async fn append(journal: &Journal, count: u64) -> u64 {
+async fn append(journal: &Embedded, count: u64) -> u64 {
     let first = journal.bounds().head.0;
     for number in first + 1..=first + count {
         if journal.append(draft(number)).await.is_err() {

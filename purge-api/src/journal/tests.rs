@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use purge_log::{Applied, Counts, LogId, Mode, PurgeRequest, Target};
+use purge_log::{LogId, Mode, PurgeRequest, Target};
 use tempfile::TempDir;
 
+use super::engines_tests::{report, told};
+use super::record::Record;
 use super::*;
 
 pub(super) struct Place {
@@ -96,17 +98,6 @@ async fn what_was_appended_is_read_in_order_and_again_after_a_restart() {
 }
 
 #[tokio::test]
-async fn purges_that_come_together_get_places_without_a_gap() {
-    let place = place();
-    let (journal, _) = open(&place, JournalConfig::default());
-    let appends = (1..=200).map(|number| append(&journal, draft(number)));
-    let entries = futures_util::future::join_all(appends).await;
-    let mut places: Vec<_> = entries.iter().map(|entry| entry.sequence.0).collect();
-    places.sort_unstable();
-    assert_eq!(places, (1..=200).collect::<Vec<_>>());
-}
-
-#[tokio::test]
 async fn one_purge_too_many_in_the_queue_is_refused_and_the_others_are_written() {
     let place = place();
     let config = JournalConfig {
@@ -122,30 +113,6 @@ async fn one_purge_too_many_in_the_queue_is_refused_and_the_others_are_written()
         assert!(matches!(outcome, Ok(_) | Err(AppendError::Busy)));
     }
     assert_eq!(journal.bounds().head, Sequence(50 - refused));
-}
-
-#[tokio::test]
-async fn a_repetition_with_the_same_key_is_the_same_purge_also_after_a_restart() {
-    let place = place();
-    let (journal, _) = open(&place, JournalConfig::default());
-    let first = append(&journal, keyed(1, "a")).await;
-    let again = Draft {
-        accepted_at: UnixMillis(2),
-        ..keyed(1, "a")
-    };
-    let known = Appended::Known(Arc::clone(&first));
-    assert_eq!(journal.append(again.clone()).await.unwrap(), known);
-    let other = journal.append(keyed(3, "a")).await.unwrap_err();
-    assert!(matches!(other, AppendError::KeyReused(Sequence(1))));
-    let anothers = Draft {
-        by: "editor".to_owned(),
-        ..again.clone()
-    };
-    assert_eq!(append(&journal, anothers).await.sequence, Sequence(2));
-    journal.close().await;
-    let (journal, _) = open(&place, JournalConfig::default());
-    assert_eq!(journal.append(again).await.unwrap(), known);
-    assert_eq!(journal.bounds().head, Sequence(2));
 }
 
 #[tokio::test]
@@ -216,135 +183,6 @@ async fn purges_leave_by_age_by_number_and_by_bytes_and_the_head_stays() {
 }
 
 #[tokio::test]
-async fn pages_go_back_in_time_without_missing_or_repeating() {
-    let place = place();
-    let (journal, _) = open(&place, JournalConfig::default());
-    for number in 1..=10 {
-        append(&journal, draft(number)).await;
-    }
-    let mut seen = Vec::new();
-    let mut before = None;
-    loop {
-        let is_even = |e: &Entry| e.sequence.0.is_multiple_of(2);
-        let page = journal.list(before, 2, is_even).await.unwrap();
-        seen.extend(page.entries.iter().map(|e| e.sequence.0));
-        before = page.next;
-        if before.is_none() {
-            break;
-        }
-    }
-    assert_eq!(seen, [10, 8, 6, 4, 2]);
-}
-
-fn report(node: &str, log: LogId, through: u64, applied: &[u64]) -> Report {
-    let line = |sequence: &u64| Applied {
-        sequence: Sequence(*sequence),
-        at: UnixMillis(500 + sequence),
-        counts: Counts {
-            responses: *sequence,
-            bytes: 10 * sequence,
-            fills: 0,
-        },
-    };
-    Report {
-        node: node.parse().unwrap(),
-        log,
-        through: Sequence(through),
-        age_ms: 0,
-        applied: applied.iter().map(line).collect(),
-    }
-}
-
-#[tokio::test]
-async fn what_nodes_applied_is_known_and_known_again_after_a_restart() {
-    let place = place();
-    let (journal, opened) = open(&place, JournalConfig::default());
-    let log = opened.bounds.log;
-    for number in 1..=3 {
-        append(&journal, draft(number)).await;
-    }
-    let mut progress = journal.progress();
-    let reports = vec![
-        report("fra", log, 3, &[1, 2, 3]),
-        report("sin", log, 99, &[2, 99]),
-        report("old", LogId(!log.0), 3, &[1]),
-    ];
-    journal.report(reports, UnixMillis(1000)).unwrap();
-    assert!(progress.has_changed().unwrap());
-    progress.mark_unchanged();
-    let check = |applied: Vec<NodeApplied>| {
-        let told: Vec<_> = applied
-            .iter()
-            .map(|a| {
-                (
-                    a.node.as_str(),
-                    a.detail.map(|d| (d.at.0, d.counts.responses)),
-                )
-            })
-            .collect();
-        assert_eq!(told, [("fra", Some((502, 2))), ("sin", Some((502, 2)))]);
-    };
-    check(journal.applied(Sequence(2)).await.unwrap());
-    let first = journal.applied(Sequence(1)).await.unwrap();
-    assert_eq!(first[1].detail, None, "sin says only that it is further");
-    let again = vec![report("fra", log, 3, &[])];
-    journal.report(again, UnixMillis(2000)).unwrap();
-    assert!(!progress.has_changed().unwrap(), "nothing new");
-    assert_eq!(journal.nodes()[0].reported_at, UnixMillis(2000));
-    journal.close().await;
-
-    let (journal, _) = open(&place, JournalConfig::default());
-    check(journal.applied(Sequence(2)).await.unwrap());
-    let through: Vec<_> = journal.nodes().iter().map(|n| n.through.0).collect();
-    assert_eq!(through, [3, 3], "nobody is further than the log");
-}
-
-#[tokio::test]
-async fn one_node_too_many_is_refused_and_the_others_are_noted() {
-    let place = place();
-    let config = JournalConfig {
-        nodes_max: 1,
-        ..JournalConfig::default()
-    };
-    let (journal, opened) = open(&place, config);
-    let log = opened.bounds.log;
-    let reports = vec![report("fra", log, 0, &[]), report("sin", log, 0, &[])];
-    let refused = journal.report(reports, UnixMillis(1)).unwrap_err();
-    assert_eq!(refused, Refused { nodes_max: 1 });
-    assert_eq!(journal.nodes().len(), 1);
-    // A node that is silent for long enough makes room.
-    let later = JournalConfig::default().keep_for.as_millis() as u64 + 2;
-    journal.compact(UnixMillis(later)).await.unwrap();
-    assert!(journal.nodes().is_empty());
-}
-
-#[tokio::test]
-async fn drafts_that_mean_nothing_are_refused() {
-    let place = place();
-    let (journal, _) = open(&place, JournalConfig::default());
-    let unaligned = Draft {
-        request: PurgeRequest {
-            target: Target::Host("UPPER".to_owned()),
-            mode: Mode::Soft,
-        },
-        ..draft(1)
-    };
-    let refused = journal.append(unaligned).await.unwrap_err();
-    assert!(matches!(refused, AppendError::Request(_)), "{refused}");
-    for key in ["", "a b", &"k".repeat(256)] {
-        let refused = journal.append(keyed(1, key)).await.unwrap_err();
-        assert!(matches!(refused, AppendError::Key), "{refused}");
-    }
-    let large = Draft {
-        by: "b".repeat(ENTRY_BYTES_MAX),
-        ..draft(1)
-    };
-    let refused = journal.append(large).await.unwrap_err();
-    assert!(matches!(refused, AppendError::TooLarge(_)), "{refused}");
-    assert_eq!(journal.bounds().head, Sequence::START);
-}
-
-#[tokio::test]
 async fn a_second_process_is_told_that_the_journal_is_in_use() {
     let place = place();
     let (_journal, _) = open(&place, JournalConfig::default());
@@ -358,4 +196,26 @@ fn a_path_that_cannot_be_a_file_is_named() {
     let path = place.path.join("below").join("purges.redb");
     let refused = Journal::open(&path, JournalConfig::default()).unwrap_err();
     assert!(refused.to_string().contains("below"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_nodes_applied_is_known_again_after_a_restart() {
+    let place = place();
+    let (journal, opened) = open(&place, JournalConfig::default());
+    let log = opened.bounds.log;
+    for number in 1..=3 {
+        append(&journal, draft(number)).await;
+    }
+    let reports = vec![
+        report("fra", log, 3, &[1, 2, 3]),
+        report("sin", log, 3, &[2]),
+    ];
+    journal.report(reports, UnixMillis(1000)).unwrap();
+    journal.close().await;
+    let (journal, _) = open(&place, JournalConfig::default());
+    let applied = journal.applied(Sequence(2)).await.unwrap();
+    let both = [("fra", Some((502, 2))), ("sin", Some((502, 2)))];
+    assert_eq!(told(&applied), both);
+    let through: Vec<_> = journal.nodes().iter().map(|n| n.through.0).collect();
+    assert_eq!(through, [3, 3]);
 }

@@ -14,10 +14,11 @@ use redb::{Durability, ReadableTable, WriteTransaction};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::disk::{APPLIED, ENTRIES, META, NODES};
+use super::embedded::Shared;
 use super::error::{AppendError, StorageError};
 use super::keys::Keys;
 use super::record::{self, Record};
-use super::{Appended, JournalConfig, Shared};
+use super::{Appended, JournalConfig};
 
 /// What the writer is asked to do.
 #[derive(Debug)]

@@ -1,0 +1,347 @@
+//! The journal on a stream of NATS JetStream.
+//!
+//! Who calls it: [`super::Journal`]. A place in the stream is the place in the log: the servers give it, keep
+//! it, and forget the oldest. Repetitions are recognized by the servers, too, so several purge APIs may
+//! append to one stream. Deliberately not here: followers; nodes follow the feed of a purge API as ever.
+//!
+//! ```text
+//! append ─► publish, acknowledged by the stream's leader ─► entry
+//! follow ◄─ ordered consumer: the entries of late, in memory for the feed
+//!        ◄─ once a second: what is the last entry? until when is that certain?
+//! report ─► subject that all purge APIs of the stream listen to
+//! ```
+
+mod follow;
+mod setup;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use parking_lot::Mutex;
+use purge_log::feed::Refused;
+use purge_log::{Bounds, Entry, PurgeId, Report, Sequence, UnixMillis, Window};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::error::StorageError;
+use super::progress::{NodeApplied, NodeProgress, Progress};
+use super::record::{self, Record};
+use super::{
+    AppendError, Appended, Draft, JournalConfig, NatsConfig, OpenError, OpenReport, Page, ReadError,
+};
+use follow::Heard;
+
+/// The journal on a stream. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Nats {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    context: Context,
+    stream: Stream,
+    subject: String,
+    recent: Mutex<Window>,
+    /// The sender is in the task that follows: who follows us learns that the journal was closed.
+    bounds: watch::Receiver<Bounds>,
+    /// Until when it is certain that `bounds` has the last entry.
+    confirmed_at: Mutex<Instant>,
+    progress: Mutex<Progress>,
+    progressed: watch::Sender<u64>,
+    kept_for: Duration,
+    /// A permit per append under way.
+    appends: Semaphore,
+    /// Reports that other purge APIs shall know of.
+    telling: mpsc::Sender<Heard>,
+    ending: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// The tasks end with the last clone.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.ending.cancel();
+    }
+}
+
+impl Nats {
+    /// Connects, begins the stream if there is none, and reads the entries of late.
+    pub(super) async fn connect(
+        nats: NatsConfig,
+        config: JournalConfig,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let found = setup::open(&nats, &config).await?;
+        let report = OpenReport {
+            bounds: found.bounds,
+            entries: found.entries,
+            bytes: found.bytes,
+            is_new: found.is_new,
+            was_cut_off: false,
+        };
+        let head = found.bounds.head;
+        let first = Sequence(head.0.saturating_sub(config.recent_max as u64));
+        let first = first.max(found.bounds.tail.previous());
+        let (publishing, bounds) = watch::channel(Bounds {
+            head: first,
+            ..found.bounds
+        });
+        let (telling, told) = mpsc::channel(REPORTS_WAITING_MAX);
+        let ending = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let shared = Arc::new(Shared {
+            context: found.context,
+            stream: found.stream,
+            subject: setup::subject(&nats.stream),
+            recent: Mutex::new(Window::new(found.bounds.log, first, config.recent_max)),
+            bounds: bounds.clone(),
+            confirmed_at: Mutex::new(Instant::now()),
+            progress: Mutex::new(Progress::new(
+                config.nodes_max,
+                config.applied_max,
+                found.bounds.tail,
+            )),
+            progressed: watch::Sender::new(0),
+            kept_for: config.keep_for,
+            appends: Semaphore::new(config.waiting_max),
+            telling,
+            ending: ending.clone(),
+            tasks: tasks.clone(),
+        });
+        follow::start(&shared, publishing, told, found.client, &nats.stream);
+        let mut bounds = bounds;
+        let is_read = bounds.wait_for(|bounds| bounds.head >= head);
+        let read = tokio::time::timeout(OPEN_TIMEOUT, is_read).await;
+        if !read.is_ok_and(|read| read.is_ok()) {
+            return Err(OpenError::Nats {
+                stream: nats.stream,
+                reason: "its entries do not come",
+                source: None,
+            });
+        }
+        Ok((Self { shared }, report))
+    }
+
+    pub(super) async fn append(&self, draft: Draft) -> Result<Appended, AppendError> {
+        let shared = &self.shared;
+        let Record { draft, bytes } = Record::new(draft)?;
+        if shared.ending.is_cancelled() {
+            return Err(AppendError::Closed);
+        }
+        let _permit = shared
+            .appends
+            .try_acquire()
+            .map_err(|_| AppendError::Busy)?;
+        let mut headers = HeaderMap::new();
+        if let Some(key) = &draft.idempotency_key {
+            // JSON has escapes for whatever a header field cannot carry.
+            let id = serde_json::to_string(&(&draft.by, key)).expect("two strings are JSON");
+            headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
+        }
+        let published = shared
+            .context
+            .publish_with_headers(shared.subject.clone(), headers, bytes.into())
+            .await;
+        let acknowledged = acknowledged(published.map_err(unsent)?).await?;
+        let sequence = Sequence(acknowledged.sequence);
+        if acknowledged.duplicate {
+            return self.known(sequence, &draft).await;
+        }
+        let log = self.bounds().log;
+        Ok(Appended::New(Arc::new(draft.into_entry(log, sequence))))
+    }
+
+    /// Returns the purge that came with the same key before.
+    async fn known(&self, sequence: Sequence, draft: &Draft) -> Result<Appended, AppendError> {
+        match self.read_draft(sequence).await {
+            Ok(Some(known)) if known.asks_for(draft) => {
+                let log = self.bounds().log;
+                Ok(Appended::Known(Arc::new(known.into_entry(log, sequence))))
+            }
+            Ok(Some(_)) => Err(AppendError::KeyReused(sequence)),
+            Ok(None) | Err(_) => Err(AppendError::Unknown),
+        }
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        *self.shared.bounds.borrow()
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        self.shared.confirmed_at.lock().elapsed()
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Bounds> {
+        self.shared.bounds.clone()
+    }
+
+    pub(super) async fn find(&self, id: PurgeId) -> Result<Option<Arc<Entry>>, ReadError> {
+        if id.log != self.bounds().log {
+            return Ok(None);
+        }
+        let recent = self.shared.recent.lock().at(id.sequence).cloned();
+        if recent.is_some() {
+            return Ok(recent);
+        }
+        self.read(id.sequence).await
+    }
+
+    pub(super) async fn read_after(
+        &self,
+        after: Sequence,
+        entries_max: usize,
+    ) -> Result<Vec<Arc<Entry>>, ReadError> {
+        let recent = self.shared.recent.lock().read_after(after, entries_max);
+        if let Some(entries) = recent {
+            return Ok(entries);
+        }
+        let bounds = self.bounds();
+        if !bounds.can_follow(after) {
+            return Err(ReadError::Behind);
+        }
+        let mut entries = Vec::new();
+        let mut next = after.next();
+        while next <= bounds.head && entries.len() < entries_max {
+            entries.push(self.read(next).await?.ok_or(ReadError::Behind)?);
+            next = next.next();
+        }
+        Ok(entries)
+    }
+
+    pub(super) async fn list(
+        &self,
+        before: Option<Sequence>,
+        entries_max: usize,
+        is_meant: impl Fn(&Entry) -> bool,
+    ) -> Result<Page, ReadError> {
+        let bounds = self.bounds();
+        let mut page = Page {
+            entries: Vec::new(),
+            next: None,
+        };
+        let mut next = before.map_or(bounds.head, |before| before.previous().min(bounds.head));
+        for _ in 0..SCANNED_MAX {
+            if next < bounds.tail {
+                return Ok(page);
+            }
+            if page.entries.len() >= entries_max {
+                break;
+            }
+            let id = PurgeId {
+                log: bounds.log,
+                sequence: next,
+            };
+            let found = self.find(id).await?;
+            page.entries.extend(found.filter(|entry| is_meant(entry)));
+            next = next.previous();
+        }
+        page.next = (next >= bounds.tail).then_some(next.next());
+        Ok(page)
+    }
+
+    pub(super) fn report(&self, reports: Vec<Report>, now: UnixMillis) -> Result<(), Refused> {
+        let heard = Heard { now, reports };
+        // What is not told now is told with the node's next report.
+        self.shared.telling.try_send(heard.clone()).ok();
+        self.shared.note(heard)
+    }
+
+    pub(super) fn applied(&self, sequence: Sequence) -> Vec<NodeApplied> {
+        let progress = self.shared.progress.lock();
+        let remembered = progress.applied(sequence);
+        remembered.unwrap_or_else(|| progress.complete(sequence, Vec::new()))
+    }
+
+    pub(super) fn nodes(&self) -> Vec<NodeProgress> {
+        self.shared.progress.lock().nodes()
+    }
+
+    pub(super) fn progress(&self) -> watch::Receiver<u64> {
+        self.shared.progressed.subscribe()
+    }
+
+    /// Forgets silent nodes. Purges leave by themselves: the servers see to it.
+    pub(super) fn compact(&self, now: UnixMillis) {
+        let kept_for = self.shared.kept_for;
+        self.shared.progress.lock().forget_silent(now, kept_for);
+    }
+
+    pub(super) async fn close(self) {
+        self.shared.ending.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    async fn read(&self, sequence: Sequence) -> Result<Option<Arc<Entry>>, ReadError> {
+        let log = self.bounds().log;
+        let draft = self.read_draft(sequence).await?;
+        Ok(draft.map(|draft| Arc::new(draft.into_entry(log, sequence))))
+    }
+
+    async fn read_draft(&self, sequence: Sequence) -> Result<Option<Draft>, ReadError> {
+        match self.shared.stream.get_raw_message(sequence.0).await {
+            Ok(message) => Ok(Some(read_or_all(&message.payload, sequence))),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(ReadError::Storage(StorageError::new(error))),
+        }
+    }
+}
+
+impl Shared {
+    fn note(&self, heard: Heard) -> Result<(), Refused> {
+        let bounds = *self.bounds.borrow();
+        let Heard { now, reports } = heard;
+        let (noted, refused) = self.progress.lock().note(reports, bounds, now);
+        if !noted.is_empty() {
+            self.progressed.send_modify(|ticks| *ticks += 1);
+        }
+        refused.map_or(Ok(()), Err)
+    }
+}
+
+/// Waits for the stream's word that the purge is kept.
+async fn acknowledged(
+    published: PublishAckFuture,
+) -> Result<async_nats::jetstream::publish::PublishAck, AppendError> {
+    published.await.map_err(|error| match error.kind() {
+        // It may be in the stream all the same.
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => AppendError::Unknown,
+        _ => AppendError::Storage(StorageError::new(error)),
+    })
+}
+
+fn unsent(error: impl std::error::Error + Send + Sync + 'static) -> AppendError {
+    AppendError::Storage(StorageError::new(error))
+}
+
+/// Reads an entry. One that nobody understands is as much as any purge, as it is to a node.
+fn read_or_all(bytes: &[u8], sequence: Sequence) -> Draft {
+    record::read(bytes).unwrap_or_else(|error| {
+        tracing::error!(%sequence, %error, "an entry of the stream is no purge: everything becomes stale");
+        Draft {
+            accepted_at: UnixMillis::default(),
+            request: purge_log::PurgeRequest {
+                target: purge_log::Target::All,
+                mode: purge_log::Mode::Soft,
+            },
+            dry_run: false,
+            by: "unreadable".to_owned(),
+            idempotency_key: None,
+        }
+    })
+}
+
+/// Time to read the entries of late at the start.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Batches of reports that wait to be told to other purge APIs.
+const REPORTS_WAITING_MAX: usize = 256;
+
+/// Entries that one page looks at: those that are not of late are asked for one by one.
+const SCANNED_MAX: usize = 1_000;
