@@ -34,7 +34,11 @@ use crate::upstream::{Class, ParentId};
 pub(super) async fn arrive(node: &Arc<Node>, order: &FillOrder) -> Arrived {
     let mut order = order.clone();
     let mut avoid = None;
-    let mut repeats_left = 1;
+    // The upstream has already repeated what was lost before a head: only a body read here is news.
+    let mut repeats_left = match order.delivery {
+        Delivery::WhenComplete | Delivery::AsPlaylist(_) => 1,
+        Delivery::AsItArrives => 0,
+    };
     let mut stumbles = node.hub.pace(&order.key).map(Stumbles::new);
     if stumbles.is_some() {
         node.hub.patience.began();
