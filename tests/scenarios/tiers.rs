@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::origin::{ok, whole};
 use harness::{Live, cdn, pass};
-use http::StatusCode;
+use http::{Response, StatusCode};
 
 const PLAYLIST: &str = "/live/v0/playlist.m3u8";
 
@@ -117,5 +117,40 @@ fn fm_19_a_segment_starts_at_once_while_hundreds_of_requests_are_held_upstream()
             "no time passes: nothing stood in its way"
         );
         pass(Duration::ZERO).await;
+    });
+}
+
+#[test]
+fn rfc_9110_15_4_5_a_304_between_nodes_updates_the_content_type_that_the_origin_changed() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        origin.on("/doc/a", |asked| async move {
+            let (code, content_type, body) = match asked.before {
+                0 => (StatusCode::OK, "text/plain", "the body"),
+                _ => (StatusCode::NOT_MODIFIED, "text/plain;charset=utf-8", ""),
+            };
+            Response::builder()
+                .status(code)
+                .header("cache-control", "max-age=2")
+                .header("etag", "\"1\"")
+                .header("content-type", content_type)
+                .body(whole(Bytes::from_static(body.as_bytes())))
+                .expect("a scripted reply is well formed")
+        });
+        let _shield = t.node("shield", &["origin"]);
+        let _edge = t.node("edge", &["shield"]);
+        let viewer = t.viewer("edge");
+        let first = viewer.get("/doc/a").await;
+        assert_eq!(first.field("content-type"), "text/plain");
+        pass(Duration::from_secs(3)).await;
+        let updated = viewer.get("/doc/a").await;
+        assert_eq!(updated.text(), "the body");
+        assert_eq!(updated.field("content-type"), "text/plain;charset=utf-8");
+        // A viewer has no cache to be guided by it.
+        let held = viewer
+            .get_with("/doc/a", &[("if-none-match", "\"1\"")])
+            .await;
+        assert_eq!(held.status, StatusCode::NOT_MODIFIED);
+        assert_eq!(held.field("content-type"), "");
     });
 }

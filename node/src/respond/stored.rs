@@ -75,7 +75,16 @@ async fn answer(
     // RFC 9110 13.2.2: conditions come before ranges.
     if evaluate(&Method::GET, &request.fields, stored) == Condition::NotModified {
         answer.status = StatusCode::NOT_MODIFIED;
-        answer.fields = not_modified_fields(&answer.fields);
+        let mut fields = not_modified_fields(&answer.fields);
+        if request.is_of_child() {
+            // RFC 9110 15.4.5: to guide the update of what it has stored.
+            for name in [header::CONTENT_TYPE, header::CONTENT_LANGUAGE] {
+                if let Some(value) = answer.fields.remove(&name) {
+                    fields.insert(name, value);
+                }
+            }
+        }
+        answer.fields = fields;
         return Ok(answer);
     }
     if is_text {
