@@ -26,6 +26,8 @@ const EXPECTED = join(HERE, "expected.json");
 const SECONDS_TO_START = 20;
 // Tests wait for seconds until something is stale: the more of them at once, the less time all of them take.
 const TESTS_AT_ONCE = 100;
+// More tests than these do not differ by accident.
+const TRIES_MAX = 30;
 
 const { values: options } = parseArgs({
   options: {
@@ -133,8 +135,16 @@ async function loadSuite() {
   // The older edition wants to be told how to fetch.
   const takesFetch = runner.runTests.length === 4 || /myFetch/.test(runner.runTests.toString());
   const first = takesFetch ? [(await import("node-fetch")).default] : [];
-  const run = (chosen, base) => runner.runTests(chosen, ...first, false, base, TESTS_AT_ONCE);
-  return { engine, groups, run, results: runner.getResults };
+  // The engine writes into what it is given: it gets a copy.
+  const run = (chosen, base) => runner.runTests(structuredClone(chosen), ...first, false, base, TESTS_AT_ONCE);
+  const { makeTest, makeCacheTest, testResults } = await load(join(engine, "client/test.mjs"));
+  const again = async (tests) => {
+    for (const test of structuredClone(tests)) {
+      delete testResults[test.id];
+      await (makeTest ?? makeCacheTest)(test);
+    }
+  };
+  return { engine, groups, run, again, results: runner.getResults };
 }
 
 function chosenFrom(groups) {
@@ -178,6 +188,24 @@ function accept(judged) {
   for (const { id, kind, outcome } of judged) (found[kind] ??= {})[id] = outcome;
   writeFileSync(EXPECTED, `${JSON.stringify({ ...readExpected(), [tiers]: found }, null, 2)}\n`);
   console.log(`written to ${EXPECTED}`);
+}
+
+// What differs, with what it depends on and did not pass. A machine that is busy makes answers seconds older, and
+// the suite counts seconds: what differs for that reason does not when it runs alone.
+function worthAnotherTry(groups, judged) {
+  const all = new Map(groups.flatMap((group) => group.tests).map((test) => [test.id, test]));
+  const found = new Map(judged.map((test) => [test.id, test.outcome]));
+  const wanted = new Set(differing(judged).filter(({ was }) => was !== undefined).map(({ id }) => id));
+  for (const id of wanted) {
+    for (const other of all.get(id).depends_on ?? []) if (found.get(other) !== "pass") wanted.add(other);
+  }
+  return [...wanted].map((id) => all.get(id));
+}
+
+function differing(judged) {
+  const expected = readExpected()[tiers] ?? {};
+  const before = new Map(Object.values(expected).flatMap((of) => Object.entries(of)));
+  return judged.map((test) => ({ ...test, was: before.get(test.id) })).filter(({ outcome, was }) => outcome !== was);
 }
 
 function differences(judged) {
@@ -224,7 +252,13 @@ async function main() {
     console.log(JSON.stringify(results, null, 2));
     return results[options.test] === true;
   }
-  const judged = judge(suite.groups, results);
+  let judged = judge(suite.groups, results);
+  const retried = options.suite || options.accept ? [] : worthAnotherTry(suite.groups, judged);
+  if (retried.length > 0 && retried.length <= TRIES_MAX) {
+    console.log(`once more, one by one: ${retried.map((test) => test.id).join(" ")}`);
+    await suite.again(retried);
+    judged = judge(suite.groups, suite.results());
+  }
   printScore(judged, results);
   if (options.suite) return true;
   if (options.accept) {
