@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::purge::{PURGE_EXAMPLES, PurgeApiArguments, PurgeArguments};
 use crate::values::duration;
 
 /// Edge cache and origin shield for live video: HLS, Low-Latency HLS and DASH.
@@ -65,6 +66,11 @@ pub(crate) enum Command {
     /// Let a swarm of viewers play a stream, and report what they saw.
     #[command(after_help = SWARM_EXAMPLES)]
     Swarm(SwarmArguments),
+    /// Purge: URLs, directories, surrogate keys, streams, hosts; and see where purges have been applied.
+    #[command(after_help = PURGE_EXAMPLES)]
+    Purge(Box<PurgeArguments>),
+    /// Run a purge API: it keeps purges in order and tells them to every node.
+    PurgeApi(PurgeApiArguments),
     /// Put plain closed-loop GET load on a server.
     #[command(hide = true)]
     Load(LoadArguments),
@@ -405,6 +411,7 @@ mod tests {
             EXPLAIN_EXAMPLES,
             ORIGIN_EXAMPLES,
             SWARM_EXAMPLES,
+            PURGE_EXAMPLES,
         ];
         let examples = help.iter().flat_map(|text| text.lines());
         let mut tried = 0;

@@ -13,6 +13,7 @@ mod node;
 mod origin;
 mod output;
 mod progress;
+mod purge;
 mod stop;
 mod swarm;
 mod values;
@@ -34,12 +35,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&format!("error: {error:#}"));
-            ExitCode::from(if error.is::<Misuse>() {
-                MISUSED
-            } else {
-                COULD_NOT
-            })
+            ExitCode::from(code_of(&error))
         }
+    }
+}
+
+/// Returns what a failure means for a program that started this one.
+fn code_of(error: &anyhow::Error) -> u8 {
+    if let Some(unfinished) = error.downcast_ref::<purge::Unfinished>() {
+        return unfinished.code();
+    }
+    if error.is::<Misuse>() {
+        MISUSED
+    } else {
+        COULD_NOT
     }
 }
 
@@ -55,6 +64,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Explain(typed) => explain::run(&explain::Plan::of(typed)?),
         Command::Origin(typed) => origin::run(origin::Plan::of(typed)?, &stop),
         Command::Swarm(typed) => swarm::run(&swarm::Plan::of(typed)?, &stop),
+        Command::Purge(typed) => purge::run(purge::Plan::of(*typed)?, &stop),
+        Command::PurgeApi(typed) => purge::run_server(&typed, &stop),
         Command::Load(typed) => load::run_load(&load::LoadPlan::of(typed)?, &stop),
         Command::Hold(typed) => load::run_hold(&load::HoldPlan::of(typed)?, &stop),
     }

@@ -14,5 +14,6 @@ pub mod server;
 pub use journal::Journal;
 pub use purge_log::{
     Applied, Bounds, Counts, Entry, LogId, Mode, NodeName, PurgeId, PurgeRequest,
-    REQUEST_BYTES_MAX, Report, RequestError, Sequence, Target, TargetError, UnixMillis,
+    REQUEST_BYTES_MAX, Report, RequestError, Sequence, StreamRange, Target, TargetError,
+    UnixMillis, Url,
 };

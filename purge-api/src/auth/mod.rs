@@ -33,7 +33,7 @@ use purge_log::UnixMillis;
 
 pub use certificate::names_of;
 pub use scope::{Forbidden, HostPattern, KeyPattern, Modes, Scope, Verb, Verbs};
-pub use signature::{NONCE_BYTES_MAX, SCHEME, SIGNED_HEADERS, SKEW_MAX, Signed, sign};
+pub use signature::{NONCE_BYTES_MAX, SCHEME, SIGNED_HEADERS, SKEW_MAX, Signed, fresh_nonce, sign};
 pub use token::{LIFETIME_MAX, TokenAlgorithm};
 
 use rate::Bucket;

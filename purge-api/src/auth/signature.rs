@@ -180,3 +180,10 @@ pub const SKEW_MAX: Duration = Duration::from_secs(60);
 pub const NONCE_BYTES_MAX: usize = 128;
 
 const PARTS: &str = "it has the parts `key`, `timestamp`, `nonce` and `signature`, each once";
+
+/// Returns a nonce that nobody used before: 16 random bytes in hexadecimal.
+pub fn fresh_nonce() -> String {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has random bytes");
+    hex(&bytes)
+}

@@ -1,0 +1,254 @@
+//! The purge API and those who ask it, as processes: the command line, and the examples for origins.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A purge API that runs for one test.
+struct Api {
+    folder: TempDir,
+    process: Child,
+    url: String,
+}
+
+const CONFIG: &str = r#"
+[listen]
+address = "127.0.0.1:0"
+
+[journal]
+path = "purges.redb"
+
+[audit]
+path = "audit.jsonl"
+
+[[principal]]
+name = "origin"
+hosts = ["live.example"]
+surrogate_keys = ["*"]
+verbs = ["url", "prefix", "key", "stream", "host", "read"]
+key = [{ id = "origin-1", kind = "hmac", file = "secret" }]
+"#;
+
+impl Api {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let secret = folder.path().join("secret");
+        fs::write(&secret, "0123456789abcdef0123456789abcdef\n")
+            .expect("the folder can be written");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))
+            .expect("the folder can be written");
+        let config = folder.path().join("purge-api.toml");
+        fs::write(&config, CONFIG).expect("the folder can be written");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_seawall"))
+            .args(["purge-api", "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary was built");
+        let output = process.stdout.take().expect("it was piped");
+        let first = BufReader::new(output).lines().next();
+        let first = first.expect("it says where it is").expect("in text");
+        let url = first
+            .strip_prefix("purge API at ")
+            .expect("its address")
+            .to_owned();
+        Self {
+            folder,
+            process,
+            url,
+        }
+    }
+
+    fn of(&self, mut command: Command) -> Output {
+        command
+            .env("SEAWALL_PURGE_API", &self.url)
+            .env("SEAWALL_PURGE_KEY_ID", "origin-1")
+            .env("SEAWALL_PURGE_KEY_FILE", self.path("secret"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program is there")
+    }
+
+    fn purge(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
+        command.arg("purge").args(arguments);
+        self.of(command)
+    }
+
+    /// Returns the target of the purge that was accepted last.
+    fn last(&self) -> Value {
+        let list = self.purge(&["list", "--limit", "1"]);
+        let list: Value = serde_json::from_slice(&list.stdout).expect("a list");
+        list["purges"][0]["target"].clone()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        // It may have ended by itself, in the tests that let it.
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn everything_that_can_be_purged_can_be_typed() {
+    let api = Api::start();
+    let cases = [
+        (vec!["url", "https://live.example/a?b=1"], "url"),
+        (
+            vec!["url", "https://live.example/a", "https://live.example/b"],
+            "urls",
+        ),
+        (
+            vec!["prefix", "https://live.example/a/", "--soft"],
+            "prefix",
+        ),
+        (
+            vec!["key", "event-7", "ad-12", "--dry-run"],
+            "surrogate_keys",
+        ),
+        (
+            vec![
+                "stream",
+                "https://live.example/a/",
+                "--first-msn",
+                "1",
+                "--last-msn",
+                "9",
+            ],
+            "stream",
+        ),
+        (
+            vec!["host", "live.example", "--confirm", "live.example"],
+            "host",
+        ),
+    ];
+    for (arguments, kind) in cases {
+        let output = api.purge(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(api.last().get(kind).is_some(), "{kind}: {}", api.last());
+    }
+}
+
+#[test]
+fn ends_are_told_apart_by_exit_code() {
+    let api = Api::start();
+    let cases = [
+        (
+            vec!["url", "https://other.example/a"],
+            3,
+            "not in the scope",
+        ),
+        (
+            vec!["host", "live.example"],
+            3,
+            "`confirm` must be `live.example`",
+        ),
+        (vec!["url", "/a"], 2, "is not a URL"),
+        (
+            vec!["prefix", "https://live.example/a"],
+            2,
+            "ends with a slash",
+        ),
+        (
+            vec!["url", "https://live.example/a", "--wait", "10ms"],
+            4,
+            "not applied by every node",
+        ),
+        (
+            vec!["nodes", "--api", "http://127.0.0.1:1"],
+            1,
+            "nothing answers",
+        ),
+    ];
+    for (arguments, code, expected) in cases {
+        let output = api.purge(&arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn the_audit_of_a_running_api_can_be_verified_and_a_changed_one_is_found() {
+    let api = Api::start();
+    api.purge(&["key", "event-7"]);
+    let audit = api.path("audit.jsonl");
+    let verify = |path: &PathBuf| api.purge(&["audit", "verify", &path.display().to_string()]);
+    let output = verify(&audit);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("OK: "));
+    let changed = api.path("changed.jsonl");
+    let honest = fs::read_to_string(&audit).unwrap();
+    fs::write(
+        &changed,
+        honest.replace("\"event\":\"started\"", "\"event\": \"started\""),
+    )
+    .unwrap();
+    let output = verify(&changed);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("chain breaks at line 2"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn the_examples_for_origins_purge() {
+    let api = Api::start();
+    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    let needs = [
+        ("python3", "purge.py", &["python3"][..]),
+        ("sh", "purge.sh", &["curl", "openssl"][..]),
+    ];
+    for (program, file, needed) in needs {
+        let is_there = |name: &&str| {
+            let found = Command::new("sh")
+                .args(["-c", &format!("command -v {name}")])
+                .output();
+            found.is_ok_and(|output| output.status.success())
+        };
+        if !needed.iter().all(is_there) {
+            continue;
+        }
+        let key = format!("from-{file}");
+        let mut command = Command::new(program);
+        command.arg(examples.join(file));
+        command.arg(format!(
+            r#"{{"target": {{"surrogate_keys": ["{key}"]}}, "mode": "soft"}}"#
+        ));
+        let output = api.of(command);
+        assert!(
+            output.status.success(),
+            "{file}: {}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+        assert_eq!(api.last()["surrogate_keys"][0], key);
+        let mut command = Command::new(program);
+        command.arg(examples.join(file)).arg(r#"{"target": "all"}"#);
+        let output = api.of(command);
+        assert!(!output.status.success(), "{file}: a refusal is a failure");
+        assert!(
+            text(&output.stdout).contains("urn:seawall:problem:forbidden"),
+            "{}",
+            text(&output.stdout)
+        );
+    }
+}
