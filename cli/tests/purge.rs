@@ -1,7 +1,8 @@
 //! The purge API and those who ask it, as processes: the command line, and the examples for origins.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -14,10 +15,14 @@ struct Api {
     folder: TempDir,
     process: Child,
     url: String,
+    private: String,
 }
 
 const CONFIG: &str = r#"
 [listen]
+address = "127.0.0.1:0"
+
+[private]
 address = "127.0.0.1:0"
 
 [journal]
@@ -52,16 +57,17 @@ impl Api {
             .spawn()
             .expect("the binary was built");
         let output = process.stdout.take().expect("it was piped");
-        let first = BufReader::new(output).lines().next();
-        let first = first.expect("it says where it is").expect("in text");
-        let url = first
-            .strip_prefix("purge API at ")
-            .expect("its address")
-            .to_owned();
+        let mut lines = BufReader::new(output).lines();
+        let mut line = || lines.next().expect("it says where it is").expect("in text");
+        let (first, second) = (line(), line());
+        let url = first.strip_prefix("purge API at ").expect("its address");
+        let private = second.split_whitespace().next().expect("its address");
+        let (url, private) = (url.to_owned(), private.replace("/metrics", ""));
         Self {
             folder,
             process,
             url,
+            private,
         }
     }
 
@@ -86,6 +92,22 @@ impl Api {
         let list = self.purge(&["list", "--limit", "1"]);
         let list: Value = serde_json::from_slice(&list.stdout).expect("a list");
         list["purges"][0]["target"].clone()
+    }
+
+    /// Reports as a node would that it applied the purges up to `through` of `log`.
+    fn report(&self, log: &str, through: u64) {
+        let body = format!(
+            r#"[{{"node": "fra-1", "log": "{log}", "through": {through}, "applied":
+                [{{"sequence": {through}, "at": 1, "responses": 3, "bytes": 900}}]}}]"#
+        );
+        let address = self.private.strip_prefix("http://").expect("clear text");
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let head = "POST /v1/feed/applied HTTP/1.1\r\nHost: a\r\nConnection: close\r\n";
+        let length = body.len();
+        write!(stream, "{head}Content-Length: {length}\r\n\r\n{body}").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -182,6 +204,28 @@ fn ends_are_told_apart_by_exit_code() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(expected), "{said}");
     }
+}
+
+#[test]
+fn who_waits_is_told_by_each_node_that_it_applied_the_purge() {
+    let api = Api::start();
+    let output = api.purge(&["url", "https://live.example/a", "--json"]);
+    let accepted: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(accepted["state"], "spreading");
+    let id = accepted["id"].as_str().unwrap();
+    let (log, _) = id.split_once('-').unwrap();
+    api.report(log, 0);
+    let waited = std::thread::scope(|scope| {
+        // Whether the report or the question comes first, the answer is the same.
+        let waiting = scope.spawn(|| api.purge(&["status", id, "--wait", "60s"]));
+        api.report(log, 1);
+        waiting.join().unwrap()
+    });
+    let said = text(&waited.stdout);
+    assert_eq!(waited.status.code(), Some(0), "{}", text(&waited.stderr));
+    assert!(said.contains("applied, hard"), "{said}");
+    assert!(said.contains("fra-1  applied after"), "{said}");
+    assert!(said.contains("3 responses, 900 bytes"), "{said}");
 }
 
 #[test]
