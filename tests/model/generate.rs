@@ -148,6 +148,7 @@ fn directive() -> impl Strategy<Value = String> {
         4 => lifetime("max-age"),
         2 => lifetime("s-maxage"),
         4 => plain.prop_map(str::to_owned),
+        1 => Just("must-revalidate".to_owned()),
         3 => lifetime("stale-while-revalidate"),
         3 => lifetime("stale-if-error"),
         3 => odd.prop_map(str::to_owned),
@@ -166,6 +167,8 @@ fn targeted() -> impl Strategy<Value = Vec<Line>> {
             "max-age=10, must-revalidate",
             "max-age=10, stale-while-revalidate=60",
             "s-maxage=5, stale-if-error=600",
+            "public",
+            "must-revalidate",
             "max-age=60;note=1, other",
             "max-age=1.5",
             "max-age=\"60\"",
@@ -224,6 +227,8 @@ fn vary() -> impl Strategy<Value = Vec<Line>> {
 fn step() -> impl Strategy<Value = Step> {
     let ms = prop_oneof![
         select(&[1_u64, 400, 999, 1_000, 1_001, 2_000][..]),
+        // With the millisecond in which a request settles, just as long as a lifetime.
+        select(&[4_999_u64, 9_999, 59_999][..]),
         select(&[4_000_u64, 6_000, 11_000, 30_000][..]),
         select(&[61_000_u64, 300_000, 700_000][..]),
     ];
@@ -293,9 +298,9 @@ fn range() -> impl Strategy<Value = Vec<Line>> {
         select(&["\"1\"", "W/\"1\"", "\"2\""][..]).prop_map(|tag| plain("if-range", tag)),
         Just(Line::SinceStart("if-range", -500)),
     ];
-    let both = (range, option::weighted(0.3, condition))
+    let both = (range, option::weighted(0.5, condition))
         .prop_map(|(range, condition)| std::iter::once(range).chain(condition).collect());
-    prop_oneof![9 => Just(Vec::new()), 1 => both]
+    prop_oneof![6 => Just(Vec::new()), 1 => both]
 }
 
 /// What viewers say of caching, whether or not they are obeyed.

@@ -12,6 +12,26 @@
 //! promise that objects. CI runs the same cases each time; others are run by
 //! `PROPTEST_RNG_SEED=7 PROPTEST_CASES=20000 cargo test -p seawall-tests --test model`.
 //!
+//! What the cases of CI find was tried with mutations of one line each, all of them found:
+//!
+//! | mutation | where | found by case |
+//! |---|---|---|
+//! | `must-revalidate` does not forbid stale use | `cache/src/stale.rs` | 144 |
+//! | `no-cache` does not end freshness | `cache/src/freshness.rs` | 56 |
+//! | `max-age` counts before `s-maxage` | `cache/src/freshness.rs` | 13 |
+//! | `Expires` counts beside a targeted field | `cache/src/freshness.rs` | 367 |
+//! | `private` is stored | `cache/src/storable.rs` | 8 |
+//! | `Authorization` needs no permission | `cache/src/storable.rs` | 10 |
+//! | the age on arrival is not counted | `cache/src/stored.rs` | 3 |
+//! | what is as old as its lifetime is fresh | `cache/src/stored.rs` | 59 |
+//! | `Vary` compares names, not values | `cache/src/variant.rs` | 100 |
+//! | a 304 updates nothing | `cache/src/fields.rs` | 2 |
+//! | any 304 is about what is stored | `cache/src/validation.rs` | 55 |
+//! | `If-Range` compares weakly | `cache/src/validation.rs` | 58 |
+//! | `If-None-Match` is not sent | `cache/src/validation.rs` | 2 |
+//! | `stale-while-revalidate` has no end | `cache/src/stale.rs` | 115 |
+//! | other methods invalidate nothing | `node/src/relay.rs` | 7 |
+//!
 //! By decision, the model lets two things pass that the letter of RFC 9111 does not: windows of RFC 5861 beside
 //! `s-maxage` (`Reading::implies_proxy_revalidate`), and errors with `no-store` that are told to all who wait for
 //! them (`judge::judge_sharing`).
@@ -38,11 +58,14 @@ proptest! {
 
 fn config() -> ProptestConfig {
     let by_environment = ProptestConfig::default();
+    // Its default is 256.
+    let cases = by_environment.cases.max(CASES);
     let rng_seed = match by_environment.rng_seed {
         RngSeed::Random => RngSeed::Fixed(9111),
         chosen @ RngSeed::Fixed(_) => chosen,
     };
     ProptestConfig {
+        cases,
         rng_seed,
         max_shrink_iters: 2_000,
         // A seed says nothing once the generator changes: what was found becomes a scenario.
@@ -50,3 +73,6 @@ fn config() -> ProptestConfig {
         ..by_environment
     }
 }
+
+/// Enough for each mutation in the table above to be found.
+const CASES: u32 = 1_000;

@@ -198,11 +198,10 @@ fn lifetime_ms(stored: &Stored, reading: &Reading) -> (i64, i64) {
 
 /// Whether nothing keeps it from being stored: no cookie, no viewer who asked, nothing that makes it useless.
 fn is_certainly_stored(stored: &Stored) -> bool {
-    let is_wanted = !combined(&stored.asked, "cache-control").contains("no-store");
     let has_validator = ["etag", "last-modified"]
         .iter()
         .any(|name| stored.fields.contains_key(*name));
-    is_wanted
+    !stored.is_unwanted
         && !stored.fields.contains_key("set-cookie")
         && !stored.varies_by().iter().any(|name| name == "*")
         && stored.readings.iter().all(|reading| {
@@ -437,17 +436,14 @@ fn asks_once(
     Ok(())
 }
 
-/// How often one question may be asked: again after a cut, once by the connection that was reused and
-/// once by the fill; and after a 304 that contradicts itself.
+/// How often one question may be asked: again after a 304 that contradicts itself; after a cut in a
+/// second attempt, and in each on a fresh connection if a kept one was cut.
 fn attempts(exchanges: &[Exchange]) -> usize {
-    let is_cut = exchanges.iter().any(|exchange| exchange.reply.is_none());
-    let is_unclear = exchanges
-        .iter()
-        .filter_map(|exchange| exchange.reply.as_ref())
-        .any(|reply| reply.status == 304);
-    match (is_cut, is_unclear) {
-        (true, _) => 3,
-        (false, true) => 2,
+    let is_cut = |exchange: &Exchange| exchange.reply.is_none();
+    let is_304 = |exchange: &Exchange| exchange.reply.as_ref().is_some_and(|r| r.status == 304);
+    match (exchanges.iter().any(is_cut), exchanges.iter().any(is_304)) {
         (false, false) => 1,
+        (false, true) => 2,
+        (true, _) => 4,
     }
 }

@@ -30,6 +30,10 @@ pub(crate) struct Replied {
 }
 
 impl Exchange {
+    fn is_not_to_be_stored(&self) -> bool {
+        combined(&self.asked, "cache-control").contains("no-store")
+    }
+
     fn is_authorized(&self) -> bool {
         self.asked.contains_key("authorization")
     }
@@ -60,6 +64,8 @@ pub(crate) struct Stored {
     /// Whether everybody it was said to was authorized, and whether anybody was.
     pub(crate) is_only_for_authorized: bool,
     pub(crate) is_for_some_authorized: bool,
+    /// Whether the viewer who asked last wanted nothing stored (RFC 9111 5.2.1.5).
+    pub(crate) is_unwanted: bool,
     /// Whether a 304 said that it is still good without clearly naming it.
     pub(crate) is_vaguely_validated: bool,
     /// Whether it has to be validated before use, whatever its directives say (RFC 9111 4.4).
@@ -84,6 +90,7 @@ impl Stored {
             ages_ms: vec![age_value_ms(&reply.fields).unwrap_or(0)],
             is_only_for_authorized: exchange.is_authorized(),
             is_for_some_authorized: exchange.is_authorized(),
+            is_unwanted: exchange.is_not_to_be_stored(),
             is_vaguely_validated: false,
             is_invalid: false,
         }
@@ -125,6 +132,7 @@ impl Stored {
             // RFC 9111 3.5 is about secrets: what a 304 confirms to anybody is none.
             is_only_for_authorized: self.is_only_for_authorized && exchange.is_authorized(),
             is_for_some_authorized: self.is_for_some_authorized || exchange.is_authorized(),
+            is_unwanted: exchange.is_not_to_be_stored(),
             is_vaguely_validated: is_vague,
             is_invalid: false,
             ..self.clone()
