@@ -1,7 +1,7 @@
 //! The journal's file: what is in it, and reading it.
 //!
 //! Who calls it: the journal reads, the writer writes. The file is a `redb` database; why, is in
-//! `docs/decisions/0006-purge-journal.md`. Deliberately not here: when to write.
+//! `docs/decisions/0007-purge-journal.md`. Deliberately not here: when to write.
 //!
 //! | table | key | value |
 //! |---|---|---|
