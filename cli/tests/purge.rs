@@ -296,3 +296,120 @@ fn the_examples_for_origins_purge() {
         );
     }
 }
+
+/// An origin that numbers its answers, until the test ends.
+fn numbering_origin() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.expect("the edge connects");
+            let mut head = [0; 4096];
+            // One read has the whole head: the edge writes it at once.
+            if stream.read(&mut head).unwrap_or(0) == 0 {
+                continue;
+            }
+            let body = format!("version {number}");
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncache-control: max-age=3600\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            )
+            .ok();
+        }
+    });
+    format!("http://{address}")
+}
+
+/// An edge that follows a purge API, and ends with the test.
+struct Edge {
+    process: Child,
+    address: String,
+}
+
+impl Edge {
+    fn start(api: &Api, origin: &str) -> Self {
+        let config = api.path("edge.toml");
+        let text = format!(
+            "name = \"fra-1\"\n[listen]\nhttp = [\"127.0.0.1:0\"]\nworkers = 1\n[[shield]]\nname = \"origin\"\nurl = \"{origin}\"\n\
+             [[purge_log]]\nname = \"purge-api\"\nurl = \"{}\"\n",
+            api.private
+        );
+        fs::write(&config, text).expect("the folder can be written");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_seawall"))
+            .args(["edge", "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary was built");
+        let output = process.stdout.take().expect("it was piped");
+        let address = BufReader::new(output)
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                let (_, rest) = line.split_once("http://")?;
+                Some(rest.split_whitespace().next()?.to_owned())
+            })
+            .expect("it says where it listens");
+        Self { process, address }
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("the edge listens");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: live.example\r\nconnection: close\r\n\r\n"
+        )
+        .expect("the edge reads");
+        let mut answer = String::new();
+        stream
+            .read_to_string(&mut answer)
+            .expect("the edge answers");
+        answer
+            .split_once("\r\n\r\n")
+            .expect("an answer has a head")
+            .1
+            .to_owned()
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+#[test]
+fn a_purge_that_was_waited_for_is_applied_on_the_edge_that_follows() {
+    let api = Api::start();
+    let edge = Edge::start(&api, &numbering_origin());
+    assert_eq!(edge.get("/live/a"), "version 0");
+    assert_eq!(edge.get("/live/a"), "version 0", "from the store");
+    // The edge reports when it has begun to follow; from then on it counts as one to wait for.
+    let follows = || text(&api.purge(&["nodes"]).stdout).contains("fra-1");
+    assert!((0..600).any(|_| follows()), "the edge follows the log");
+    let url = "https://live.example/live/a";
+    let output = api.purge(&["url", url, "--wait", "60s"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).contains("fra-1"),
+        "{}",
+        text(&output.stdout)
+    );
+    assert_eq!(edge.get("/live/a"), "version 1");
+    let dry = api.purge(&[
+        "prefix",
+        "https://live.example/live/",
+        "--dry-run",
+        "--wait",
+        "60s",
+    ]);
+    assert!(
+        text(&dry.stdout).contains("1 response"),
+        "{}",
+        text(&dry.stdout)
+    );
+    assert_eq!(edge.get("/live/a"), "version 1", "a dry run purges nothing");
+}

@@ -144,7 +144,8 @@ async fn bring(
     order: FillOrder,
     reason: ForwardReason,
 ) -> Result<Answer, Failure> {
-    let (mut filled, mut is_collapsed) = if node.uncacheable.contains_key(&order.collapse_key) {
+    let is_alone = request.is_ahead || node.uncacheable.contains_key(&order.collapse_key);
+    let (mut filled, mut is_collapsed) = if is_alone {
         (fill::alone(node, &order).await, false)
     } else {
         fill::obtain(node, &order).await

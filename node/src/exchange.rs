@@ -46,6 +46,7 @@ impl Exchange for Arc<Node> {
         let answered = match Request::admit(request, &self.admission()) {
             Ok(mut admitted) => {
                 admitted.interim = peer.interim.clone();
+                admitted.is_ahead = !self.purges.is_as_far_as(&admitted).await;
                 answer(self, &admitted, upload, &mut record).await
             }
             Err(failure) => Err(failure),

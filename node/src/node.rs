@@ -7,7 +7,7 @@ mod config;
 mod running;
 mod status;
 
-pub use config::{AccessLogConfig, AdminConfig, LiveConfig, NodeConfig, NodeLimits};
+pub use config::{AccessLogConfig, AdminConfig, LiveConfig, NodeConfig, NodeLimits, PurgeConfig};
 pub use running::{Running, StartError};
 
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::coding::Coders;
 use crate::fill::{self, Fills};
 use crate::live::Hub;
+use crate::purge::{self, Applier, FollowConfig, Follower, Purges};
 use crate::request::Admission;
 use crate::respond::Members;
 use crate::rules::Rules;
@@ -30,7 +31,10 @@ use crate::slices::Slices;
 use crate::streams::{self, Streams};
 use crate::tasks::Tasks;
 use crate::telemetry::{AccessLog, AccessLogError, Levels, ParentLevel, Telemetry};
-use crate::upstream::{CircuitStatus, Connector, ParentStatus, Upstream, UpstreamSetupError};
+use crate::upstream::{
+    CircuitStatus, Connector, ParentStatus, Selection, Upstream, UpstreamConfig, UpstreamLimits,
+    UpstreamSetupError,
+};
 
 /// What every request of a node shares.
 #[derive(Debug)]
@@ -64,6 +68,7 @@ pub struct Node {
     pub(crate) upstream: Upstream,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) streams: Streams,
+    pub(crate) purges: Purges,
     pub(crate) tasks: Tasks,
 }
 
@@ -92,6 +97,7 @@ impl Node {
             .map(|p| p.name.clone())
             .collect();
         let telemetry = Arc::new(Telemetry::new(&config.name, &parents, clock, access_log));
+        let follows = connector.clone();
         let upstream = Upstream::new(config.upstream.clone(), connector, &tasks)?;
         let node = Arc::new(Self {
             name: config.name.clone(),
@@ -121,14 +127,52 @@ impl Node {
             hub: Hub::new(config.live.renditions_max, config.live.held_max),
             upstream,
             streams: Streams::new(&telemetry),
+            purges: Purges::default(),
             telemetry,
             tasks,
         });
+        if let Some(purge) = &config.purge {
+            node.follow_purges(purge, follows)?;
+        }
         // Weak: the telemetry belongs to the node and must not keep it alive.
         let observed = Arc::downgrade(&node);
         node.telemetry
             .observe(move || observed.upgrade().map(|n| n.levels()).unwrap_or_default());
         Ok(node)
+    }
+
+    /// Follows the purge log, and applies what it says to this node.
+    fn follow_purges(
+        self: &Arc<Self>,
+        config: &PurgeConfig,
+        connector: Connector,
+    ) -> Result<(), AssembleError> {
+        let parents = UpstreamConfig {
+            parents: config.parents.clone(),
+            selection: Selection::Ordered,
+            node_name: self.name.clone(),
+            limits: UpstreamLimits::default(),
+        };
+        let parents = Upstream::new(parents, connector, &self.tasks)?;
+        let config = FollowConfig {
+            lagging_after: config.lagging_after,
+            when_lagging: config.when_lagging,
+            ..FollowConfig::new(self.name.parse()?)
+        };
+        let applier = Arc::new(Applier::to(self));
+        let follower = Follower::start(config, parents, applier, self.clock, &self.tasks);
+        self.purges.follow(follower);
+        Ok(())
+    }
+
+    /// Applies a purge here and now; returns what it meant.
+    pub fn purge(&self, request: &purge_log::PurgeRequest) -> purge_log::Counts {
+        purge::apply(self, request)
+    }
+
+    /// Returns how far this node is in the purge log, if it follows one.
+    pub fn purge_standing(&self) -> Option<purge::Standing> {
+        self.purges.standing()
     }
 
     /// Returns what is in use right now.
@@ -191,6 +235,9 @@ pub enum AssembleError {
     /// Its name cannot stand in `Cache-Status`.
     #[error(transparent)]
     Name(#[from] CacheNameError),
+    /// Its name is none for reports to the purge log.
+    #[error(transparent)]
+    NodeName(#[from] purge_log::NameError),
     /// Its access log cannot be written.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),

@@ -39,6 +39,8 @@ pub struct Request {
     pub rule: Arc<Rule>,
     /// Where interim responses to it go.
     pub interim: InterimOutbox,
+    /// Whether a child knows of a purge that this node does not: nothing stored here answers it.
+    pub is_ahead: bool,
     /// When the request arrived.
     pub received_at: Instant,
 }
@@ -156,6 +158,7 @@ impl Request {
             rule,
             fields: head.headers,
             interim: InterimOutbox::default(),
+            is_ahead: false,
             received_at: Instant::now(),
         })
     }
@@ -271,7 +274,8 @@ fn has_passed(fields: &HeaderMap, node_name: &str) -> bool {
 /// Whom a request has passed (RFC 8586).
 pub const CDN_LOOP: header::HeaderName = header::HeaderName::from_static("cdn-loop");
 
-const DIRECTIVES: [&str; 3] = ["_HLS_msn", "_HLS_part", "_HLS_skip"];
+/// How a playlist is delivered, not what it is (rfc8216bis 6.2.5).
+pub(crate) const DIRECTIVES: [&str; 3] = ["_HLS_msn", "_HLS_part", "_HLS_skip"];
 
 #[cfg(test)]
 mod tests {

@@ -39,6 +39,9 @@ pub fn plan(node: &Node, request: &Request) -> (Plan, Kind) {
         return (Plan::Relay, kind_of(node, request));
     }
     if let Some(rendition) = node.hub.rendition(&request.rendition_key()) {
+        if request.is_ahead {
+            return (Plan::Refuse(Failure::PurgePending), Kind::MediaPlaylist);
+        }
         return (Plan::Live(rendition), Kind::MediaPlaylist);
     }
     let kind = kind_of(node, request);

@@ -150,6 +150,7 @@ pub fn config(name: &str, parents: &[&str]) -> NodeConfig {
         limits: NodeLimits::default(),
         admin: None,
         access_log: None,
+        purge: None,
         cors: true,
         server_timing: false,
         rules: Rules::dropping(vec!["CMCD".to_owned()]),

@@ -31,6 +31,8 @@ pub struct Status {
 pub enum NotReady {
     /// It was asked to stop and finishes what is running.
     Draining,
+    /// It may have missed purges, and is configured not to serve then.
+    PurgesMissed,
     /// Every parent is left alone because it failed.
     NoParentUsable,
 }
@@ -40,6 +42,7 @@ impl NotReady {
     pub fn text(self) -> &'static str {
         match self {
             Self::Draining => "draining",
+            Self::PurgesMissed => "purges may have been missed",
             Self::NoParentUsable => "no parent usable",
         }
     }

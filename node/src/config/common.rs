@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::problem::Wrong;
+use super::purge::{Purge, read_purge};
 use super::rules::read_rules;
 use super::section::{Item, Section};
 use super::values::{byte_size, count, duration, file, file_to_write, flag, name, percent, text};
@@ -36,6 +37,8 @@ pub struct Common {
     pub admin: Option<AdminConfig>,
     /// The access log, if any.
     pub access_log: Option<AccessLogConfig>,
+    /// The purge log, if it follows one.
+    pub purge: Option<Purge>,
 }
 
 impl Common {
@@ -58,6 +61,7 @@ impl Common {
             rules: Rules::default(),
             admin: None,
             access_log: None,
+            purge: None,
         }
     }
 
@@ -76,6 +80,7 @@ impl Common {
             rules: read_rules(root, query),
             admin: read_admin(root.table("admin")),
             access_log: read_access_log(root.table("access_log")),
+            purge: read_purge(root),
         }
     }
 
@@ -102,6 +107,7 @@ impl Common {
             limits: self.limits,
             admin: self.admin,
             access_log: self.access_log,
+            purge: self.purge.map(Purge::into_purge_config),
             cors,
             server_timing: false,
             rules: self.rules.with_fallback_query(query),

@@ -34,7 +34,19 @@ impl Effective {
         effective.upstream(common);
         effective.private(common);
         effective.rules(&common.rules);
+        effective.purge(common);
         effective
+    }
+
+    fn purge(&mut self, common: &Common) {
+        let Some(purge) = &common.purge else { return };
+        self.table("purge");
+        self.line("lagging_after", quoted(&duration_text(purge.lagging_after)));
+        self.line("when_lagging", quoted(purge.when_lagging.name()));
+        for log in &purge.logs {
+            self.member("purge_log");
+            self.parent(log);
+        }
     }
 
     /// Begins a table.

@@ -13,6 +13,7 @@ mod common;
 mod effective;
 mod parent;
 mod problem;
+mod purge;
 mod rules;
 mod section;
 mod unknown;
@@ -22,6 +23,7 @@ pub use common::Common;
 pub use effective::{Effective, quoted, quoted_list};
 pub use parent::{Parent, read_headers, read_parents};
 pub use problem::{ConfigError, Problems, Styling, Wrong};
+pub use purge::Purge;
 pub use section::{Item, Section};
 pub use values::{
     ByteSize, byte_size, count, duration, duration_text, file, flag, host, name, parameter_name,

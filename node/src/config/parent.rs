@@ -112,6 +112,23 @@ pub fn read_parents<T>(
     root: &mut Section<'_>,
     key: &'static str,
     example: &str,
+    read_rest: impl FnMut(Parent, &mut Section<'_>) -> T,
+) -> Vec<T> {
+    let parents = read_any_parents(root, key, read_rest);
+    if parents.is_empty() && !root.has(key) {
+        root.incomplete(
+            &format!("there is no [[{key}]]"),
+            "a node needs at least one parent to fetch from",
+            example,
+        );
+    }
+    parents
+}
+
+/// Reads the parents in the tables at `key`, of which there may be none.
+pub(super) fn read_any_parents<T>(
+    root: &mut Section<'_>,
+    key: &'static str,
     mut read_rest: impl FnMut(Parent, &mut Section<'_>) -> T,
 ) -> Vec<T> {
     let mut names = BTreeMap::new();
@@ -138,13 +155,6 @@ pub fn read_parents<T>(
             section.wrong_twice("url", "is used twice", "each parent has its own URL", first);
         }
         parents.push(read_rest(parent, &mut section));
-    }
-    if parents.is_empty() && !root.has(key) {
-        root.incomplete(
-            &format!("there is no [[{key}]]"),
-            "a node needs at least one parent to fetch from",
-            example,
-        );
     }
     parents
 }

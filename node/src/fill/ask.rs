@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::FillOrder;
 use crate::interim::InterimSink;
 use crate::node::Node;
+use crate::purge::MINIMUM;
 use crate::request::CDN_LOOP;
 use crate::respond::{AGE_MILLISECONDS, Failure};
 use crate::telemetry::Event;
@@ -80,6 +81,10 @@ impl<'a> Ask<'a> {
     /// Whatever kept every parent from answering.
     pub(crate) async fn head(self, node: &Node) -> Result<ForwardResponse, Failure> {
         let mut headers = HeaderMap::clone(&self.fields);
+        // Read behind the fill's mark on the fence: the parent must know every purge the mark lies behind.
+        if let Some(minimum) = node.purges.minimum() {
+            headers.insert(MINIMUM, minimum);
+        }
         if let Some(stored) = &self.validated {
             cache::validation::add_conditions(&mut headers, &stored.headers);
         }

@@ -15,10 +15,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use media::Kind;
 use tokio_util::sync::CancellationToken;
 
+use super::pump::Begun;
 use crate::coding;
 use crate::interim::InterimSink;
 use crate::live::Address;
 use crate::node::Node;
+use crate::purge::Verdict;
 use crate::request::{self, CDN_LOOP, Request};
 use crate::slices::{self, Portion};
 use crate::upstream::Class;
@@ -40,11 +42,13 @@ impl Asked {
     /// Reads a request for a resource of `kind`.
     pub(crate) fn of(node: &Node, request: &Request, kind: Kind) -> Self {
         let policy = request.rule.policies.of(kind);
-        let directives = if policy.obeys_request_directives {
+        let mut directives = if policy.obeys_request_directives {
             RequestDirectives::of(&request.fields)
         } else {
             RequestDirectives::default()
         };
+        // What is stored here may have been purged elsewhere: a parent must confirm it.
+        directives.no_cache |= request.is_ahead || node.purges.verdict() == Verdict::Revalidate;
         Self {
             key: request.key(),
             fields: fields_for_parent(node, request, &policy),
@@ -112,6 +116,8 @@ pub(crate) struct FillOrder {
     pub(crate) is_text: bool,
     /// How the response may be kept.
     pub(crate) policy: Arc<Policy>,
+    /// When the fill began, as the fences see it.
+    pub(crate) begun: Begun,
     /// What the viewer who caused the fill says of age and validation.
     pub(crate) directives: RequestDirectives,
     /// The fields that the parent gets.
@@ -180,6 +186,7 @@ impl FillOrder {
             is_text: coding::is_text(kind),
             policy,
             directives,
+            begun: Begun::now(node),
             collapse_key: collapse_key(node, &key, &fields),
             fields,
             validated: None,
@@ -215,6 +222,7 @@ impl FillOrder {
             },
             portion: Portion::Whole,
             is_text: coding::is_text(kind),
+            begun: Begun::now(node),
             collapse_key: key.clone(),
             directives: RequestDirectives::default(),
             fields: Arc::clone(&node.forward_fields),

@@ -1,14 +1,14 @@
 //! The task of one fill: ask, judge, publish, pump, store.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use cache::{
     BodyFailure, BodyState, CacheKey, GrowingBody, Mark, StoredResponse, Uncacheable, Use, Writer,
     judge as judge_use,
 };
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use media::hls::Playlist;
 use parking_lot::Mutex;
@@ -46,7 +46,7 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
         permit.refuse(filled);
         return;
     }
-    let mark = node.hub.epochs.mark();
+    let mark = order.begun;
     let started = Instant::now();
     let (host, target) = (order.host.clone(), order.target.clone());
     node.telemetry.record(Event::FillStarted {
@@ -99,10 +99,33 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
     });
 }
 
-/// Stores a response, unless its stream has begun again since the fill began (FM-14).
-fn keep(node: &Node, key: &CacheKey, response: Arc<StoredResponse>, mark: Mark) {
-    let may_store = || node.hub.epochs.lets_pass(mark, key);
+/// Stores a response, unless its stream has begun again since the fill began (FM-14), or it was purged.
+pub(super) fn keep(node: &Node, key: &CacheKey, response: Arc<StoredResponse>, begun: Begun) {
+    let kept = Arc::clone(&response);
+    let may_store = || begun.lets_pass(node, key, &kept.headers);
     node.store.insert_if(key.clone(), response, may_store);
+}
+
+/// When a fill began, as the fences see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    epoch: Mark,
+    purge: Mark,
+}
+
+impl Begun {
+    /// Returns the marks of a fill that begins now, before its request is sent.
+    pub(crate) fn now(node: &Node) -> Self {
+        Self {
+            epoch: node.hub.epochs.mark(),
+            purge: node.purges.mark(),
+        }
+    }
+
+    /// Returns whether what the fill brings may be kept now.
+    fn lets_pass(self, node: &Node, key: &CacheKey, fields: &HeaderMap) -> bool {
+        node.hub.epochs.lets_pass(self.epoch, key) && node.purges.lets_pass(self.purge, key, fields)
+    }
 }
 
 fn ending_of(filled: &Filled) -> FillEnding {
@@ -296,6 +319,13 @@ async fn read_playlist(
         Playlist::Media(media) if live::can_be_followed(&media) => {
             let age = age_on_arrival(&head.headers);
             let version = Version::new(Arc::new(media), &head.headers, node.clock.uptime(), age);
+            if !order
+                .begun
+                .lets_pass(node, &address.key(), version.fields())
+            {
+                // Purged meanwhile: for those who asked before, and nobody later.
+                return Ok(once(node, order, asked_at, &head, text));
+            }
             let rendition = live::adopt(node, address, version);
             let full = Filled::Failed(Failure::ParentSaturated);
             Ok(Arrived::Once(rendition.map_or(full, Filled::Rendition)))
@@ -313,11 +343,28 @@ async fn read_playlist(
     }
 }
 
+/// A playlist for those who wait for it now, and nobody later.
+fn once(
+    node: &Node,
+    order: &FillOrder,
+    asked_at: SystemTime,
+    head: &http::response::Parts,
+    text: Bytes,
+) -> Arrived {
+    let body = GrowingBody::full(text);
+    let judged = order.judge(node, asked_at, head.status, &head.headers, body);
+    Arrived::Once(Filled::Response(Brought {
+        status: head.status,
+        response: judged.stored,
+        refusal: Some(Uncacheable::NoLifetime),
+    }))
+}
+
 /// Publishes the head and pumps the body; stores the response if it comes whole.
 async fn grow(
     node: &Arc<Node>,
     permit: Permit,
-    (order, mark): (FillOrder, Mark),
+    (order, mark): (FillOrder, Begun),
     stored: Arc<StoredResponse>,
     writer: Writer,
     incoming: ForwardBody,

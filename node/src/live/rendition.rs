@@ -57,6 +57,8 @@ pub struct Rendition {
     machine: Mutex<hls::Rendition>,
     state: watch::Sender<State>,
     is_followed: AtomicBool,
+    /// Whether it was purged.
+    is_retired: AtomicBool,
     /// Uptime in milliseconds at which a viewer last asked.
     last_asked: AtomicU64,
     /// Uptime in milliseconds from which on its origin's lapses may be logged again.
@@ -151,6 +153,7 @@ impl Rendition {
             machine: Mutex::new(hls::Rendition::new()),
             state: watch::Sender::new(state),
             is_followed: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
             last_asked: AtomicU64::new(0),
             tell_from: AtomicU64::new(0),
             deadlines: Deadlines::new(),
@@ -191,8 +194,16 @@ impl Rendition {
         self.state.receiver_count()
     }
 
-    /// Returns whether nobody asked for `idle_after` and nobody waits.
+    /// Ends what follows the rendition: it was purged, and the next request begins anew.
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether nobody asked for `idle_after` and nobody waits, or it was purged.
     pub(super) fn is_idle(&self, uptime: Duration, idle_after: Duration) -> bool {
+        if self.is_retired.load(Ordering::Relaxed) {
+            return true;
+        }
         let asked = Duration::from_millis(self.last_asked.load(Ordering::Relaxed));
         self.state.receiver_count() == 0 && uptime.saturating_sub(asked) >= idle_after
     }

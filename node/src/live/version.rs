@@ -63,6 +63,11 @@ impl Version {
         }
     }
 
+    /// Returns what the parent said with it.
+    pub(crate) fn fields(&self) -> &HeaderMap {
+        &self.fields
+    }
+
     /// Returns how old the version was on arrival, by the parent's word.
     pub fn initial_age(&self) -> Duration {
         self.initial_age

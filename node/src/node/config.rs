@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::listen::ListenConfig;
+use crate::purge::WhenLagging;
 use crate::rules::Rules;
-use crate::upstream::UpstreamConfig;
+use crate::upstream::{ParentConfig, UpstreamConfig};
 
 /// Everything a node needs to run, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,12 +28,25 @@ pub struct NodeConfig {
     pub admin: Option<AdminConfig>,
     /// The access log, if any.
     pub access_log: Option<AccessLogConfig>,
+    /// The purge log, if it follows one.
+    pub purge: Option<PurgeConfig>,
     /// Whether the node answers for cross-origin pages: CORS fields and OPTIONS (CA-12).
     pub cors: bool,
     /// Whether responses say where their time went, in `Server-Timing` (HX-21).
     pub server_timing: bool,
     /// What holds for which hosts and paths.
     pub rules: Rules,
+}
+
+/// The purge log that a node follows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PurgeConfig {
+    /// Where the log is served, in order of preference: the purge API.
+    pub parents: Vec<ParentConfig>,
+    /// How old the node's knowledge of purges may be before it counts as lagging.
+    pub lagging_after: Duration,
+    /// What a lagging node does.
+    pub when_lagging: WhenLagging,
 }
 
 /// How live playlists are followed.

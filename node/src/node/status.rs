@@ -3,6 +3,7 @@
 use super::Node;
 use crate::admin::{NotReady, ParentHealth, RENDITIONS_SHOWN_MAX, RenditionPosition, Status};
 use crate::live::{Phase, Rendition};
+use crate::purge::Verdict;
 use crate::telemetry;
 use crate::upstream::{CircuitStatus, ParentStatus};
 
@@ -12,6 +13,9 @@ pub(super) fn of(node: &Node, is_draining: bool) -> Status {
     let mut not_ready = Vec::new();
     if is_draining {
         not_ready.push(NotReady::Draining);
+    }
+    if node.purges.verdict() == Verdict::Fence {
+        not_ready.push(NotReady::PurgesMissed);
     }
     if parents.iter().all(|parent| !parent.is_usable) {
         not_ready.push(NotReady::NoParentUsable);

@@ -58,6 +58,15 @@ pub enum WhenLagging {
 }
 
 impl WhenLagging {
+    /// Returns the name used in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Revalidate => "revalidate",
+            Self::Fence => "fence",
+        }
+    }
+
     /// Returns what to do in `state`.
     pub fn judge(self, state: State) -> Verdict {
         match (self, state) {

@@ -14,6 +14,7 @@
 //!
 //! Nothing is kept on disk: the store is in memory, so a node that starts has nothing that a purge could mean.
 
+mod apply;
 mod children;
 mod config;
 mod follow;
@@ -31,6 +32,7 @@ use purge_log::{Counts, Entry, Sequence};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub(crate) use apply::{Applier, MINIMUM, Purges, apply};
 pub use children::{Children, FeedBody};
 pub use config::{FollowConfig, WhenLagging};
 pub use purge_log::feed::Position;

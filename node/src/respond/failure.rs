@@ -59,6 +59,9 @@ pub enum Failure {
     /// The viewer wants a stored response or none, and there is none (RFC 9111 5.2.1.7).
     #[error("not stored")]
     NotStored,
+    /// A child knows of a purge that has not come here yet.
+    #[error("a purge is pending")]
+    PurgePending,
     /// No connection to any parent.
     #[error("no parent reachable")]
     ParentUnreachable,
@@ -140,6 +143,7 @@ impl Failure {
             },
             Self::HoldExpired => Row::crowded("http_response_timeout"),
             Self::HeldTooMany | Self::RelaysTooMany => Row::crowded("connection_limit_reached"),
+            Self::PurgePending => Row::crowded("http_request_denied"),
             Self::ParentSaturated => Row {
                 stale_may_replace: true,
                 ..Row::crowded("connection_limit_reached")
@@ -191,6 +195,9 @@ impl Failure {
             }
             Self::HeldTooMany => {
                 "Too many requests are held; ask again without delivery directives."
+            }
+            Self::PurgePending => {
+                "A purge that you have applied has not come here yet; ask again in a second."
             }
             Self::NotStored => "Nothing is stored that answers this only-if-cached request.",
             Self::HintWithdrawn => "The hinted resource was withdrawn.",

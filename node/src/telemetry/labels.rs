@@ -148,6 +148,7 @@ label_values!(Failure {
     HoldExpired => "hold_expired",
     HeldTooMany => "held_too_many",
     HintWithdrawn => "hint_withdrawn",
+    PurgePending => "purge_pending",
     NotStored => "not_stored",
     ParentUnreachable => "parent_unreachable",
     ParentTimedOut => "parent_timed_out",

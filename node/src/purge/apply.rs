@@ -1,0 +1,286 @@
+//! What a purge does to this node: raise the fence, cut off running fills, clear the live hub, change
+//! the store. In this order, so that nothing made before a purge is found, joined or stored after it
+//! (invariant 5; the model in `purge-api/tests` checks it).
+//!
+//! Who calls it: the follower, for each entry of the log. What it calls: `cache` says what a target
+//! means. Deliberately not here: how entries come, and in which order.
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use cache::{
+    CacheKey, Fence, Mark, Purge, PurgeTarget, Purged, StoredResponse, carries_surrogate_key,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use purge_log::feed::Position;
+use purge_log::{Counts, Entry, Mode, PurgeRequest, Sequence, Target, Url};
+
+use super::{Apply, Follower, Standing, Verdict};
+use crate::live::Rendition;
+use crate::node::Node;
+use crate::request::{self, Query, Request};
+
+/// The purges of a node: the fence that fills pass, and the log that it follows, if any.
+#[derive(Debug)]
+pub(crate) struct Purges {
+    fence: Fence<Arc<[PurgeTarget]>>,
+    follower: OnceLock<Follower>,
+}
+
+impl Default for Purges {
+    fn default() -> Self {
+        Self {
+            fence: Fence::new(REMEMBERED_MAX),
+            follower: OnceLock::new(),
+        }
+    }
+}
+
+impl Purges {
+    /// Returns the mark of a fill that begins now, before its request is sent.
+    pub(crate) fn mark(&self) -> Mark {
+        self.fence.mark()
+    }
+
+    /// Returns whether what was begun at `mark` may be stored now.
+    pub(crate) fn lets_pass(&self, mark: Mark, key: &CacheKey, fields: &HeaderMap) -> bool {
+        let key = plain(key);
+        self.fence.lets_pass(mark, |targets| {
+            targets
+                .iter()
+                .any(|target| target.means_fill(&key, Some(fields)))
+        })
+    }
+
+    /// Raises the fence for everything: nothing that began before is stored.
+    fn raise(&self, targets: Vec<PurgeTarget>) -> Arc<[PurgeTarget]> {
+        let targets: Arc<[PurgeTarget]> = targets.into();
+        self.fence.raise(Arc::clone(&targets));
+        targets
+    }
+
+    /// Names the log that the node follows. The first stays.
+    pub(crate) fn follow(&self, follower: Follower) {
+        self.follower.get_or_init(|| follower);
+    }
+
+    /// Returns how far this node is in the log it follows, if it follows one.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        self.follower.get().map(Follower::standing)
+    }
+
+    /// Returns what the configuration says about serving now.
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.follower
+            .get()
+            .map_or(Verdict::Serve, Follower::verdict)
+    }
+
+    /// Returns what a fill asks its parent to have applied. Read it after [`Purges::mark`].
+    pub(crate) fn minimum(&self) -> Option<HeaderValue> {
+        let Position { log, applied } = self.standing()?.minimum?;
+        HeaderValue::try_from(format!("{log}/{applied}")).ok()
+    }
+
+    /// Waits a moment for what a child has applied already; returns whether it is applied here, too.
+    ///
+    /// Who follows no log, or another one, cannot be behind in it.
+    pub(crate) async fn is_as_far_as(&self, request: &Request) -> bool {
+        let (Some(follower), Some(asked)) = (self.follower.get(), minimum_of(request)) else {
+            return true;
+        };
+        let here = follower.standing();
+        if here.position.is_some_and(|p| p.log != asked.log) {
+            return true;
+        }
+        here.has_reached(asked) || follower.wait_until(asked, CATCH_UP_MAX).await
+    }
+}
+
+fn minimum_of(request: &Request) -> Option<Position> {
+    let value = request.fields.get(MINIMUM)?.to_str().ok()?;
+    let (log, applied) = value.split_once('/')?;
+    Some(Position {
+        log: log.parse().ok()?,
+        applied: Sequence(applied.parse().ok()?),
+    })
+}
+
+/// What a follower applies purges to.
+pub(crate) struct Applier {
+    /// Weak: the follower belongs to the node.
+    node: Weak<Node>,
+}
+
+impl Applier {
+    /// Returns what applies purges to `node`.
+    pub(crate) fn to(node: &Arc<Node>) -> Self {
+        Self {
+            node: Arc::downgrade(node),
+        }
+    }
+}
+
+impl Apply for Applier {
+    fn apply(&self, entry: &Entry) -> Counts {
+        let Some(node) = self.node.upgrade() else {
+            return Counts::default();
+        };
+        if entry.dry_run {
+            count(&node, &entry.request)
+        } else {
+            apply(&node, &entry.request)
+        }
+    }
+
+    fn reset(&self, through: Sequence) -> Counts {
+        let Some(node) = self.node.upgrade() else {
+            return Counts::default();
+        };
+        if !node.store.is_empty() {
+            tracing::warn!(%through, "PurgesMissed: everything stored is stale now");
+        }
+        let everything = PurgeRequest {
+            target: Target::All,
+            mode: Mode::Soft,
+        };
+        apply(&node, &everything)
+    }
+}
+
+/// Applies a purge to `node`; returns what it meant.
+pub(crate) fn apply(node: &Node, request: &PurgeRequest) -> Counts {
+    let targets = node.purges.raise(targets_of(node, &request.target));
+    let cut = node.fills.unlink_where(|key, filled| {
+        let response = filled.and_then(|filled| filled.response());
+        let fields = response.map(|response| &response.headers);
+        let key = plain(key);
+        targets.iter().any(|target| target.means_fill(&key, fields))
+    });
+    let mut counts = Counts {
+        fills: cut.len() as u64,
+        ..Counts::default()
+    };
+    drop(cut);
+    for rendition in meant_renditions(node, &targets) {
+        rendition.retire();
+        node.hub.forget(&rendition.address.key());
+        counts.responses += 1;
+        counts.bytes += bytes_of(&rendition);
+    }
+    let purge = match request.mode {
+        Mode::Hard => Purge::Hard,
+        Mode::Soft => Purge::Soft {
+            now: node.clock.now(),
+        },
+    };
+    for target in targets.iter() {
+        add(&mut counts, node.store.purge(target.clone(), purge));
+    }
+    counts
+}
+
+/// Returns what a purge would mean to `node`.
+fn count(node: &Node, request: &PurgeRequest) -> Counts {
+    let targets = targets_of(node, &request.target);
+    let mut counts = Counts::default();
+    for rendition in meant_renditions(node, &targets) {
+        counts.responses += 1;
+        counts.bytes += bytes_of(&rendition);
+    }
+    for target in targets {
+        add(&mut counts, node.store.purgeable(target));
+    }
+    counts
+}
+
+fn add(counts: &mut Counts, purged: Purged) {
+    counts.responses += purged.responses;
+    counts.bytes += purged.body_bytes;
+}
+
+fn meant_renditions(node: &Node, targets: &[PurgeTarget]) -> Vec<Arc<Rendition>> {
+    let is_meant = |rendition: &Arc<Rendition>| {
+        let key = rendition.address.key();
+        let version = rendition.version();
+        targets.iter().any(|target| match (target, &version) {
+            (PurgeTarget::SurrogateKeys(wanted), Some(version)) => {
+                carries_surrogate_key(version.fields(), |key| wanted.iter().any(|w| w == key))
+            }
+            (PurgeTarget::SurrogateKeys(_), None) => false,
+            (_, _) => target.means(&key, &HeaderMap::new()),
+        })
+    };
+    let mut renditions = node.hub.renditions();
+    renditions.retain(is_meant);
+    renditions
+}
+
+fn bytes_of(rendition: &Rendition) -> u64 {
+    rendition
+        .version()
+        .map_or(0, |version| version.playlist.text().len() as u64)
+}
+
+/// Returns what an entry of the log means in terms of this node's keys: the same normal form that
+/// requests have.
+fn targets_of(node: &Node, target: &Target) -> Vec<PurgeTarget> {
+    match target {
+        Target::Url { host, path, query } => vec![url(node, host, path, query)],
+        Target::Urls(urls) => urls
+            .iter()
+            .map(|Url { host, path, query }| url(node, host, path, query))
+            .collect(),
+        // A stretch of a timeline names no URLs, and which of them were in it cannot be told any more
+        // once a playlist has moved on: the whole presentation goes, which is never too little.
+        Target::Prefix { host, path } | Target::Stream { host, path, .. } => {
+            vec![PurgeTarget::Prefix {
+                host: plain_host(host),
+                path: path.clone(),
+            }]
+        }
+        Target::SurrogateKeys(keys) => vec![PurgeTarget::SurrogateKeys(keys.clone())],
+        Target::Host(host) => vec![PurgeTarget::Host(plain_host(host))],
+        Target::All => vec![PurgeTarget::All],
+    }
+}
+
+fn url(node: &Node, host: &str, path: &str, query: &str) -> PurgeTarget {
+    let host = plain_host(host);
+    let query = Query::canonical(query, &node.rules.of(&host, path).query);
+    PurgeTarget::Url {
+        key: request::key_of(&host, path, query.without_directives()),
+        besides: request::DIRECTIVES.map(str::to_owned).to_vec(),
+    }
+}
+
+fn plain_host(host: &str) -> String {
+    request::plain_host(host).unwrap_or_else(|| host.to_owned())
+}
+
+/// Returns the key without what tells fills and slices of one URL apart.
+fn plain(key: &CacheKey) -> CacheKey {
+    match key.as_str().split_once('\n') {
+        Some((url, _)) => CacheKey::new(url),
+        None => key.clone(),
+    }
+}
+
+/// Returns the response that a fill has published, if it has.
+impl crate::fill::Filled {
+    fn response(&self) -> Option<&Arc<StoredResponse>> {
+        match self {
+            Self::Response(brought) => Some(&brought.response),
+            Self::Rendition(_) | Self::Unshared(..) | Self::Failed(_) => None,
+        }
+    }
+}
+
+/// What a node asks its parent to have applied: the log and the sequence number.
+pub(crate) const MINIMUM: HeaderName = HeaderName::from_static("seawall-purge-minimum");
+
+/// How long a node that is behind its child waits before it goes past its store.
+const CATCH_UP_MAX: Duration = Duration::from_millis(200);
+
+/// More purges than come while one fill lasts: at 50 per second, more than a minute.
+const REMEMBERED_MAX: usize = 4096;
