@@ -13,6 +13,7 @@
 
 mod ask;
 mod attempt;
+mod begun;
 mod order;
 mod pump;
 mod resume;

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use media::Kind;
 use tokio_util::sync::CancellationToken;
 
-use super::pump::Begun;
+use super::begun::Begun;
 use crate::coding;
 use crate::interim::InterimSink;
 use crate::live::Address;

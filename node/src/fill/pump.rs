@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use cache::{
-    BodyFailure, BodyState, CacheKey, GrowingBody, Mark, StoredResponse, Uncacheable, Use, Writer,
+    BodyFailure, BodyState, GrowingBody, Reservation, StoredResponse, Uncacheable, Use, Writer,
     judge as judge_use,
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use media::hls::Playlist;
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ask::{age_on_arrival, read_whole};
 use super::attempt::arrive;
+use super::begun::{Begun, keep};
 use super::order::{Delivery, FillOrder, Judged};
 use super::resume::{Rest, Resumptions};
 use super::{Brought, Filled, Permit};
@@ -99,35 +100,6 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
     });
 }
 
-/// Stores a response, unless its stream has begun again since the fill began (FM-14), or it was purged.
-pub(super) fn keep(node: &Node, key: &CacheKey, response: Arc<StoredResponse>, begun: Begun) {
-    let kept = Arc::clone(&response);
-    let may_store = || begun.lets_pass(node, key, &kept.headers);
-    node.store.insert_if(key.clone(), response, may_store);
-}
-
-/// When a fill began, as the fences see it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Begun {
-    epoch: Mark,
-    purge: Mark,
-}
-
-impl Begun {
-    /// Returns the marks of a fill that begins now, before its request is sent.
-    pub(crate) fn now(node: &Node) -> Self {
-        Self {
-            epoch: node.hub.epochs.mark(),
-            purge: node.purges.mark(),
-        }
-    }
-
-    /// Returns whether what the fill brings may be kept now.
-    fn lets_pass(self, node: &Node, key: &CacheKey, fields: &HeaderMap) -> bool {
-        node.hub.epochs.lets_pass(self.epoch, key) && node.purges.lets_pass(self.purge, key, fields)
-    }
-}
-
 fn ending_of(filled: &Filled) -> FillEnding {
     match filled {
         Filled::Response(_) => FillEnding::NotStored,
@@ -204,7 +176,10 @@ pub(super) async fn judge(
     let length = http_body::Body::size_hint(&response.body).exact();
     let (writer, body) = length.map_or_else(GrowingBody::new, GrowingBody::with_length);
     let mut judged = order.judge(node, asked_at, status, &response.head.headers, body);
-    if length.is_some_and(|length| length > node.limits.stored_body_bytes_max) {
+    let is_too_large = |length: u64| {
+        length > node.limits.stored_body_bytes_max || node.store.growing(length).is_err()
+    };
+    if length.is_some_and(is_too_large) {
         judged.refusal = judged.refusal.or(Some(Uncacheable::TooLarge));
     }
     match (&order.delivery, judged.refusal) {
@@ -393,11 +368,12 @@ async fn grow(
     ending
 }
 
-/// Returns the response with its body in memory of its own, for the store.
-///
-/// Those who read along keep the slices of the connection's buffer; the store must not, or it would hold
-/// more than it counts.
-async fn compacted(order: &FillOrder, stored: &StoredResponse) -> Arc<StoredResponse> {
+/// Returns the response as it is stored: a text in one piece, to be coded; all else as it came, since
+/// the store makes its own copy.
+async fn compacted(order: &FillOrder, stored: &Arc<StoredResponse>) -> Arc<StoredResponse> {
+    if !order.is_text {
+        return Arc::clone(stored);
+    }
     let length = stored.body.progress().received;
     let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
     let mut reader = stored.body.reader(0..u64::MAX);
@@ -407,7 +383,7 @@ async fn compacted(order: &FillOrder, stored: &StoredResponse) -> Arc<StoredResp
     let body = order.whole_body(stored, bytes.freeze());
     Arc::new(StoredResponse {
         body,
-        ..stored.clone()
+        ..StoredResponse::clone(stored)
     })
 }
 
@@ -425,8 +401,14 @@ async fn pump_to_end(
         bytes_max: node.limits.stored_body_bytes_max,
     };
     let mut resumptions = Resumptions::default();
+    // What grows is in the store's budget from its first byte on.
+    let announced = stored.body.len_if_known().unwrap_or(0);
+    let Ok(mut reserved) = node.store.growing(announced.min(limits.bytes_max)) else {
+        writer.fail(BodyFailure::TooLarge);
+        return Err(BodyFailure::TooLarge);
+    };
     let failure = loop {
-        let failure = match pump(&mut writer, incoming, limits).await {
+        let failure = match pump(&mut writer, incoming, limits, &mut reserved).await {
             Ok(()) => {
                 let body = writer.body();
                 writer.complete();
@@ -467,6 +449,7 @@ async fn pump(
     writer: &mut Writer,
     mut incoming: ForwardBody,
     limits: PumpLimits,
+    reserved: &mut Reservation<'_>,
 ) -> Result<(), BodyFailure> {
     let mut received = writer.body().progress().received;
     loop {
@@ -479,7 +462,8 @@ async fn pump(
                     continue;
                 };
                 received += data.len() as u64;
-                if received > limits.bytes_max {
+                let more = received.saturating_sub(reserved.bytes());
+                if received > limits.bytes_max || reserved.grow(more).is_err() {
                     return Err(BodyFailure::TooLarge);
                 }
                 writer.push(data);
