@@ -4,7 +4,7 @@
 //!
 //! - [`key`], [`variant`], [`store`]: what is stored, and which of it answers a request;
 //! - [`stale`], [`validation`], [`range`]: what may be done with what was found, and how much of it
-//!   is sent; [`slice`]: how a large body is brought piece by piece;
+//!   is sent; [`mod@slice`]: how a large body is brought piece by piece;
 //! - [`collapse`], [`body`]: at most one fill per key, read while it is written;
 //! - [`codings`]: the same text in the form that a client can take;
 //! - [`directives`], [`freshness`], [`mod@storable`], [`fields`], [`stored`]: what a response says
