@@ -186,7 +186,9 @@ impl Outcome {
     /// out by default. A key that no structured field can carry is left out, too.
     pub fn append_to(&self, headers: &mut HeaderMap, cache: &CacheName, key: Option<&str>) {
         let member = self.member(cache, key);
-        let member = HeaderValue::try_from(member).expect("a structured field is a field value");
+        // Without a copy of the text.
+        let member = HeaderValue::from_maybe_shared(bytes::Bytes::from(member))
+            .expect("a structured field is a field value");
         headers.append(CACHE_STATUS, member);
     }
 

@@ -39,6 +39,8 @@ pub struct Request {
     pub rule: Arc<Rule>,
     /// Where interim responses to it go.
     pub interim: InterimOutbox,
+    key: CacheKey,
+    rendition_key: CacheKey,
     /// Whether a child knows of a purge that this node does not: nothing stored here answers it.
     pub is_ahead: bool,
     /// When the request arrived.
@@ -149,12 +151,21 @@ impl Request {
         if wants == Wants::Effect && !rule.relays_methods {
             return Err(Failure::MethodNotAllowed);
         }
+        let query = Query::canonical(head.uri.query().unwrap_or(""), &rule.query);
+        let key = key_of(&host, path, query.whole());
+        let rendition_key = if query.directives().is_empty() {
+            key.clone()
+        } else {
+            key_of(&host, path, query.without_directives())
+        };
         Ok(Self {
             wants,
             method: head.method,
             host,
             path: path.to_owned(),
-            query: Query::canonical(head.uri.query().unwrap_or(""), &rule.query),
+            query,
+            key,
+            rendition_key,
             rule,
             fields: head.headers,
             interim: InterimOutbox::default(),
@@ -165,12 +176,12 @@ impl Request {
 
     /// Returns the key of the response to exactly this target.
     pub fn key(&self) -> CacheKey {
-        key_of(&self.host, &self.path, self.query.whole())
+        self.key.clone()
     }
 
     /// Returns the key of the target without delivery directives: the rendition's.
     pub fn rendition_key(&self) -> CacheKey {
-        key_of(&self.host, &self.path, self.query.without_directives())
+        self.rendition_key.clone()
     }
 
     /// Returns what belongs together and should come from one parent (CA-08).
@@ -202,13 +213,22 @@ pub struct Admission<'a> {
 
 /// Returns the key of a resource in its normal form.
 pub fn key_of(host: &str, path: &str, query: &str) -> CacheKey {
-    key_of_target(host, &path_and_query(path, query))
+    let mut url = String::with_capacity(host.len() + path.len() + query.len() + 3);
+    // The scheme is not part of it: parents never learn it (docs/decisions/0005).
+    for piece in ["//", host, path] {
+        url.push_str(piece);
+    }
+    if !query.is_empty() {
+        url.push('?');
+        url.push_str(query);
+    }
+    CacheKey::new(url)
 }
 
 /// Returns the key of a resource whose path and canonical query are one text.
 pub fn key_of_target(host: &str, target: &str) -> CacheKey {
-    // The scheme is not part of it: parents never learn it (docs/decisions/0005).
-    CacheKey::new(format!("//{host}{target}"))
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    key_of(host, path, query)
 }
 
 /// Returns a request target from a path and a query that may be empty.

@@ -29,8 +29,11 @@ pub(super) fn owned(response: &StoredResponse) -> StoredResponse {
 }
 
 fn owned_headers(headers: &HeaderMap) -> HeaderMap {
-    // A clone has room for what is in it, not for what was removed before.
-    let mut headers = headers.clone();
+    let mut roomy = headers.clone();
+    roomy.reserve(ANSWER_FIELDS);
+    // A clone has a table of the same size, so that what is added to its own clones does not build another;
+    // but room for no more fields than there are.
+    let mut headers = roomy.clone();
     let mut text = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
     for value in headers.values() {
         text.extend_from_slice(value.as_bytes());
@@ -73,6 +76,9 @@ fn owned_body(body: &GrowingBody) -> GrowingBody {
     writer.complete();
     copy
 }
+
+/// How many fields an answer has beside those that are stored: age, path of the response, CORS.
+const ANSWER_FIELDS: usize = 8;
 
 /// The size of all chunks of a stored body but its last.
 ///

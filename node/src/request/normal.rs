@@ -28,7 +28,12 @@ pub fn plain_host(raw: &str) -> Option<String> {
     };
     Some(match port {
         None | Some(80 | 443) => name,
-        Some(port) => format!("{name}:{port}"),
+        Some(port) => {
+            let mut host = name;
+            host.push(':');
+            host.push_str(&port.to_string());
+            host
+        }
     })
 }
 

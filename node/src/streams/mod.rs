@@ -20,7 +20,7 @@ use media::cmcd::Cmcd;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use serde::Serialize;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::live::Rendition;
 use crate::telemetry::{self, StreamHandles, Telemetry};
@@ -287,22 +287,16 @@ fn first_segment(path: &str) -> &str {
 }
 
 fn hash_of(host: &str, name: &str) -> u64 {
-    let mut hash = Xxh3::new();
-    hash.update(host.as_bytes());
-    hash.update(b"/");
-    hash.update(name.as_bytes());
-    hash.digest()
+    xxh3_64_with_seed(name.as_bytes(), xxh3_64(host.as_bytes()))
 }
 
 /// A viewer is its session, or else its address: behind one address several count as one.
 fn viewer_of(session: Option<&str>, peer: IpAddr) -> u64 {
-    let mut hash = Xxh3::new();
     match (session, peer) {
-        (Some(session), _) => hash.update(session.as_bytes()),
-        (None, IpAddr::V4(address)) => hash.update(&address.octets()),
-        (None, IpAddr::V6(address)) => hash.update(&address.octets()),
+        (Some(session), _) => xxh3_64(session.as_bytes()),
+        (None, IpAddr::V4(address)) => xxh3_64(&address.octets()),
+        (None, IpAddr::V6(address)) => xxh3_64(&address.octets()),
     }
-    hash.digest()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
