@@ -120,7 +120,7 @@ pub(crate) enum AuditCommand {
 /// Where the API is, and who asks.
 #[derive(Debug, Args)]
 pub(crate) struct ApiArguments {
-    /// Where the purge API is, e.g. https://purge.example:9443.
+    /// Where the purge API is, e.g. `https://purge.example:9443`.
     #[arg(long, global = true, value_name = "URL", env = "SEAWALL_PURGE_API")]
     pub(crate) api: Option<String>,
     /// The id of the key that requests are signed with.

@@ -3,7 +3,7 @@
 //! A presentation is a host and the first segment of a path, as parents are chosen by
 //! ([`request::affinity_of`](crate::request::affinity_of)). One is known from the first playlist or
 //! manifest that the origin has served below it; what is asked before, or invented by a viewer, counts
-//! for [`OTHERS`]. So the number of label values is the origin's doing and bounded all the same.
+//! for `others`. So the number of label values is the origin's doing and bounded all the same.
 //!
 //! Who calls it: the record of each finished request, fills and chains. Who reads it: the private
 //! listener's `/streams`, and Prometheus.

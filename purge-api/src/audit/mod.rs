@@ -1,6 +1,6 @@
 //! The audit: who asked for what, what became of it, and who applied it, in a file that shows if it was changed.
 //!
-//! What is here: [`Audit`], which appends; `line`, what is written; [`verify`], which reads. Who calls it: the API
+//! What is here: [`Audit`], which appends; `line`, what is written; [`verify()`], which reads. Who calls it: the API
 //! for every purge and every refusal; the command line to verify. What it calls: a file, from a thread of
 //! its own. Deliberately not here: the journal, which is what nodes believe; the audit is what people believe.
 //!
