@@ -79,11 +79,11 @@ impl Body {
     }
 
     /// Lets `record` travel with the body, until its last byte has left or the viewer has.
-    pub(crate) fn recorded(mut self, mut record: Record) -> Self {
+    pub(crate) fn recorded(mut self, mut record: Box<Record>) -> Self {
         if self.remaining_if_known() == Some(0) {
             record.ended(Ending::Complete);
         }
-        self.record = Some(Box::new(record));
+        self.record = Some(record);
         self
     }
 

@@ -70,6 +70,18 @@ pub(crate) async fn answer(
     if asked.directives.only_if_cached {
         return Err(Failure::NotStored);
     }
+    Box::pin(forward(node, request, kind, asked, found, reason)).await
+}
+
+/// Asks a parent, and falls back on what was found where that may replace an error.
+async fn forward(
+    node: &Arc<Node>,
+    request: &Request,
+    kind: Kind,
+    asked: Asked,
+    found: Option<Found>,
+    reason: ForwardReason,
+) -> Result<Answer, Failure> {
     let mut order = FillOrder::of(node, request, kind, asked);
     if let Some(found) = &found {
         order = order.revalidating(found.stored());

@@ -39,27 +39,43 @@ pub trait Exchange: Clone + Send + Sync + 'static {
 }
 
 impl Exchange for Arc<Node> {
-    async fn exchange(&self, peer: &Peer, request: http::Request<Upload>) -> http::Response<Body> {
-        let mut record = Record::open(self, peer, &request);
+    // What is done before the first wait is not in the future: each value would have its place there as long
+    // as the request lives, and a future is copied on its way to where it is polled.
+    fn exchange(
+        &self,
+        peer: &Peer,
+        request: http::Request<Upload>,
+    ) -> impl Future<Output = http::Response<Body>> + Send {
+        let mut record = Box::new(Record::open(self, peer, &request));
         let (head, upload) = request.into_parts();
         let request = http::Request::from_parts(head, ());
-        let answered = match Request::admit(request, &self.admission()) {
-            Ok(mut admitted) => {
-                admitted.interim = peer.interim.clone();
-                admitted.is_ahead = !self.purges.is_as_far_as(&admitted).await;
-                answer(self, &admitted, upload, &mut record).await
-            }
-            Err(failure) => Err(failure),
-        };
-        let answer = answered.unwrap_or_else(|failure| {
-            record.failed(failure);
-            failure.answer(&self.name, record.elapsed())
-        });
-        finish(self, record, answer)
+        let mut admitted = Request::admit(request, &self.admission());
+        if let Ok(request) = &mut admitted {
+            request.interim = peer.interim.clone();
+        }
+        async move {
+            let answered = match &mut admitted {
+                Ok(request) => {
+                    if let Some(caught_up) = self.purges.catching_up(request) {
+                        request.is_ahead = !caught_up.await;
+                    }
+                    answer(self, request, upload, &mut record).await
+                }
+                Err(failure) => Err(*failure),
+            };
+            let answer = answered.unwrap_or_else(|failure| {
+                record.failed(failure);
+                failure.answer(&self.name, record.elapsed())
+            });
+            finish(self, record, answer)
+        }
     }
 }
 
 /// Plans an admitted request and takes the planned branch.
+///
+/// What waits for something is boxed here and below: a future has room for the largest that it may become. A hit,
+/// which waits for nothing, would pay for what only others need.
 async fn answer(
     node: &Arc<Node>,
     request: &Request,
@@ -73,10 +89,10 @@ async fn answer(
         Plan::Refuse(failure) => return Err(failure),
         Plan::Live(rendition) => {
             record.may_be_held();
-            live::answer(node, request, &rendition).await?
+            Box::pin(live::answer(node, request, &rendition)).await?
         }
         Plan::Cached => cached::answer(node, request, kind).await?,
-        Plan::Relay => relay::answer(node, request, upload).await?,
+        Plan::Relay => Box::pin(relay::answer(node, request, upload)).await?,
     };
     let is_index = matches!(
         kind,
@@ -93,7 +109,7 @@ async fn answer(
 }
 
 /// Adds what every response of this node carries, and lets the record travel with the body.
-fn finish(node: &Node, mut record: Record, mut answer: Answer) -> http::Response<Body> {
+fn finish(node: &Node, mut record: Box<Record>, mut answer: Answer) -> http::Response<Body> {
     if node.allows_cross_origin {
         respond::allow_cross_origin(&mut answer.fields);
     }

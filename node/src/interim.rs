@@ -73,8 +73,7 @@ impl InterimOutbox {
     /// and what came before is sent first.
     ///
     /// There is no other request under way meanwhile.
-    pub(crate) async fn until<T>(&self, answer: impl Future<Output = T>) -> T {
-        let mut answer = std::pin::pin!(answer);
+    pub(crate) async fn until<T>(&self, mut answer: Pin<&mut impl Future<Output = T>>) -> T {
         let Some(shared) = &self.shared else {
             return answer.await;
         };
@@ -257,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_sent_once_the_request_is_answered_or_to_the_next_one() {
         let outbox = InterimOutbox::http1();
-        let first = outbox.until(async { outbox.sink() }).await;
+        let first = outbox.until(pin!(async { outbox.sink() })).await;
         first.send(EARLY_HINTS, &link());
         assert!(outbox.take().is_none(), "the request is answered");
         let second = async {
@@ -266,15 +265,14 @@ mod tests {
             outbox.sink().send(EARLY_HINTS, &link());
             assert!(outbox.take().is_some());
         };
-        outbox.until(second).await;
+        outbox.until(pin!(second)).await;
     }
 
     #[tokio::test]
     async fn what_comes_together_with_the_answer_is_sent_before_it() {
         let outbox = InterimOutbox::http1();
-        let mut answered = pin!(outbox.until(async {
-            outbox.sink().send(EARLY_HINTS, &link());
-        }));
+        let answer = pin!(async { outbox.sink().send(EARLY_HINTS, &link()) });
+        let mut answered = pin!(outbox.until(answer));
         assert!(poll!(answered.as_mut()).is_pending());
         assert!(outbox.take().is_some());
         assert!(poll!(answered.as_mut()).is_ready());

@@ -143,7 +143,7 @@ pub fn allow_cross_origin(fields: &mut HeaderMap) {
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static(EXPOSED),
     );
-    fields.insert("timing-allow-origin", HeaderValue::from_static("*"));
+    fields.insert(TIMING_ALLOW_ORIGIN, HeaderValue::from_static("*"));
 }
 
 /// States how long the response took here, to players that report CMCD and for requests that were held:
@@ -224,6 +224,10 @@ pub fn is_not_modified(fields: &HeaderMap, etag: &HeaderValue) -> bool {
 
 /// What a server says about one response on its way (CTA-5006).
 pub const CMSD_DYNAMIC: header::HeaderName = header::HeaderName::from_static("cmsd-dynamic");
+
+/// Which pages may see how long a response took (Resource Timing 4.5).
+const TIMING_ALLOW_ORIGIN: header::HeaderName =
+    header::HeaderName::from_static("timing-allow-origin");
 
 /// `Cache-Status` (RFC 9211).
 pub const CACHE_STATUS: header::HeaderName = header::HeaderName::from_static("cache-status");

@@ -42,19 +42,28 @@ impl<S: Exchange> Answerer<S> {
     }
 
     /// Answers one request of `peer`.
-    pub(super) async fn answer(
+    pub(super) fn answer(
         &self,
         peer: &Arc<Peer>,
         request: Request<Upload>,
-    ) -> Response<Body> {
+    ) -> impl Future<Output = Response<Body>> + Send {
         let is_head = request.method() == Method::HEAD;
-        let mut response = self.service.exchange(peer, request).await;
+        let protocol = peer.protocol;
+        let answered = self.service.exchange(peer, request);
+        async move {
+            let mut response = answered.await;
+            self.dress(&mut response, protocol, is_head);
+            response
+        }
+    }
+
+    fn dress(&self, response: &mut Response<Body>, protocol: Protocol, is_head: bool) {
         let length = response.body().remaining_if_known();
         if is_head {
             // RFC 9110 9.3.2: the head that GET would have had.
             *response.body_mut() = Body::empty();
         }
-        match peer.protocol {
+        match protocol {
             Protocol::Http1 | Protocol::Http2 => {
                 if let Some(alt_svc) = &self.alt_svc {
                     let headers = response.headers_mut();
@@ -62,13 +71,12 @@ impl<S: Exchange> Answerer<S> {
                 }
             }
             // On the other protocols hyper adds it.
-            Protocol::Http3 => add_date(&mut response, self.clock.now()),
+            Protocol::Http3 => add_date(response, self.clock.now()),
         }
         // An empty body for HEAD says nothing about the length of GET's.
         if let Some(length) = length.filter(|&length| length > 0 || !is_head) {
-            add_length(&mut response, length);
+            add_length(response, length);
         }
-        response
     }
 }
 

@@ -175,12 +175,14 @@ impl<S: Exchange> Connection<'_, S> {
             let (activity, peer) = (activity.clone(), Arc::clone(&self.peer));
             let answerer = Arc::new(self.answerer.clone());
             hyper::service::service_fn(move |request| {
-                answer(
+                // Boxed: hyper copies it into the connection, where it is cold. The allocator hands out the same
+                // warm memory for one hit after the other.
+                Box::pin(answer(
                     Arc::clone(&answerer),
                     Arc::clone(&peer),
-                    activity.clone(),
+                    &activity,
                     request,
-                )
+                ))
             })
         };
         match protocol {
@@ -198,12 +200,14 @@ impl<S: Exchange> Connection<'_, S> {
     }
 }
 
-async fn answer<S: Exchange>(
+/// Answers one request. What can be done at once is done before the future is made, so that it stays small:
+/// it is copied on its way to where it is polled.
+fn answer<S: Exchange>(
     answerer: Arc<Answerer<S>>,
     peer: Arc<Peer>,
-    activity: Activity,
+    activity: &Activity,
     request: Request<Incoming>,
-) -> Result<Response<CountedBody>, Infallible> {
+) -> impl Future<Output = Result<Response<CountedBody>, Infallible>> + Send + use<S> {
     let in_flight = activity.request();
     let (head, incoming) = request.into_parts();
     // RFC 9110 15.2: not to a client of HTTP/1.0.
@@ -216,13 +220,16 @@ async fn answer<S: Exchange>(
         Upload::empty()
     };
     let request = Request::from_parts(head, upload);
-    let answered = answerer.answer(&peer, request);
-    let response = if can_take_interim {
-        peer.interim.until(answered).await
-    } else {
-        answered.await
-    };
-    Ok(response.map(|body| CountedBody { body, in_flight }))
+    async move {
+        // Pinned where it is: each hand it passed through would copy it.
+        let answered = pin!(answerer.answer(&peer, request));
+        let response = if can_take_interim {
+            peer.interim.until(answered).await
+        } else {
+            answered.await
+        };
+        Ok(response.map(|body| CountedBody { body, in_flight }))
+    }
 }
 
 fn http1(limits: &ListenLimits) -> http1::Builder {

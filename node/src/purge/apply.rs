@@ -11,6 +11,8 @@ use std::time::Duration;
 use cache::{
     CacheKey, Fence, Mark, Purge, PurgeTarget, Purged, StoredResponse, carries_surrogate_key,
 };
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use purge_log::feed::Position;
 use purge_log::{Counts, Entry, Mode, PurgeRequest, Sequence, Target, Url};
@@ -82,18 +84,19 @@ impl Purges {
         HeaderValue::try_from(format!("{log}/{applied}")).ok()
     }
 
-    /// Waits a moment for what a child has applied already; returns whether it is applied here, too.
+    /// Returns what waits a moment for what a child has applied already, and tells whether it is applied here,
+    /// too; `None` if nothing is missing.
     ///
     /// Who follows no log, or another one, cannot be behind in it.
-    pub(crate) async fn is_as_far_as(&self, request: &Request) -> bool {
-        let (Some(follower), Some(asked)) = (self.follower.get(), minimum_of(request)) else {
-            return true;
-        };
+    pub(crate) fn catching_up(&self, request: &Request) -> Option<BoxFuture<'_, bool>> {
+        let follower = self.follower.get()?;
+        let asked = minimum_of(request)?;
         let here = follower.standing();
-        if here.position.is_some_and(|p| p.log != asked.log) {
-            return true;
+        let is_of_another_log = here.position.is_some_and(|p| p.log != asked.log);
+        if is_of_another_log || here.has_reached(asked) {
+            return None;
         }
-        here.has_reached(asked) || follower.wait_until(asked, CATCH_UP_MAX).await
+        Some(follower.wait_until(asked, CATCH_UP_MAX).boxed())
     }
 }
 

@@ -12,6 +12,7 @@
 //!
 //! Who calls it: admission, and `live` for the URIs in playlists. Deliberately not here: queries ([`super::Query`]).
 
+use std::fmt::Write as _;
 use std::net::Ipv6Addr;
 
 /// Returns a host in the form that keys have: lower case, without default port and final dot (B49).
@@ -31,7 +32,7 @@ pub fn plain_host(raw: &str) -> Option<String> {
         Some(port) => {
             let mut host = name;
             host.push(':');
-            host.push_str(&port.to_string());
+            write!(host, "{port}").expect("writing to a string cannot fail");
             host
         }
     })
@@ -55,15 +56,25 @@ fn split_port(raw: &str) -> Option<(&str, Option<u16>)> {
 fn plain_name(name: &str) -> Option<String> {
     let name = name.strip_suffix('.').unwrap_or(name);
     // B56: an internationalized name is compared as it is sent, never decoded.
-    let is_label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= LABEL_BYTES_MAX
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    let is_sound = name.len() <= HOST_BYTES_MAX && name.split('.').all(is_label);
-    is_sound.then(|| name.to_ascii_lowercase())
+    if name.len() > HOST_BYTES_MAX {
+        return None;
+    }
+    // Room for a port, which has at most five digits.
+    let mut plain = String::with_capacity(name.len() + 6);
+    let mut label_bytes = 0;
+    for byte in name.bytes() {
+        match byte {
+            b'.' if label_bytes == 0 => return None,
+            b'.' => label_bytes = 0,
+            b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => label_bytes += 1,
+            _ => return None,
+        }
+        if label_bytes > LABEL_BYTES_MAX {
+            return None;
+        }
+        plain.push(char::from(byte.to_ascii_lowercase()));
+    }
+    (label_bytes > 0).then_some(plain)
 }
 
 /// Returns whether a path means the same to every server that this node knows of (B58 to B62).

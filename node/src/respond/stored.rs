@@ -34,14 +34,17 @@ pub async fn stored(
     stored: &Arc<StoredResponse>,
     outcome: Outcome,
 ) -> Result<Answer, Failure> {
-    match answer(node, request, kind, stored, outcome).await {
-        // The first slice showed that the version is gone; no byte of it has left yet.
-        Err(failure) => match slices::newer_version(node, request, kind, stored).await {
-            Some(newer) => answer(node, request, kind, &newer, Outcome::Miss).await,
-            None => Err(failure),
-        },
-        Ok(answer) => Ok(answer),
-    }
+    let failure = match answer(node, request, kind, stored, outcome).await {
+        Ok(answer) => return Ok(answer),
+        Err(failure) => failure,
+    };
+    // The first slice may have shown that the version is gone; no byte of it has left yet.
+    let again = async {
+        let newer = slices::newer_version(node, request, kind, stored).await;
+        let newer = newer.ok_or(failure)?;
+        answer(node, request, kind, &newer, Outcome::Miss).await
+    };
+    Box::pin(again).await
 }
 
 async fn answer(
@@ -53,7 +56,7 @@ async fn answer(
 ) -> Result<Answer, Failure> {
     let is_text = coding::is_text(kind);
     let text = if is_text {
-        Some(coding::stored_text(node, &request.fields, stored).await)
+        Some(Box::pin(coding::stored_text(node, &request.fields, stored)).await)
     } else {
         None
     };
@@ -97,9 +100,13 @@ async fn answer(
         .fields
         .insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if let Some(sliced) = stored.body.sliced() {
-        return slices::answer(node, request, kind, stored, *sliced, answer).await;
+        return Box::pin(slices::answer(node, request, kind, stored, *sliced, answer)).await;
     }
-    let chosen = select(request, stored).await?;
+    let ranges = ranges_of(request, stored);
+    let chosen = match select(ranges.as_ref(), stored) {
+        RangeAnswer::Wait { .. } => Box::pin(select_later(ranges.as_ref(), stored)).await?,
+        chosen => chosen,
+    };
     answer_ranges(&mut answer, kind, stored, chosen);
     Ok(answer)
 }
@@ -158,26 +165,34 @@ fn allows_multipart(kind: Kind) -> bool {
     }
 }
 
-/// Finds what answers the request's range, waiting while that is not decided (LD-08).
-async fn select(request: &Request, stored: &StoredResponse) -> Result<RangeAnswer, Failure> {
+/// Returns the ranges that a request asks for, if it is to be answered with any.
+fn ranges_of(request: &Request, stored: &StoredResponse) -> Option<ByteRanges> {
     // RFC 9110 14.2: only GET has ranges; 13.1.5: with If-Range, only of what the viewer has.
     let is_ranged =
         request.wants == Wants::Content && if_range_holds(&request.fields, &stored.headers);
-    let ranges = ByteRanges::of(&request.fields).filter(|_| is_ranged);
-    let Some(ranges) = ranges else {
-        return Ok(RangeAnswer::Whole);
-    };
-    let mut progress = stored.body.progress();
-    loop {
-        let answer = ranges.answer(progress, stored.body.len_if_known());
-        let RangeAnswer::Wait { received } = answer else {
-            return Ok(answer);
-        };
-        progress = stored.body.received_at_least(received).await;
+    ByteRanges::of(&request.fields).filter(|_| is_ranged)
+}
+
+/// Finds what answers the ranges as far as the body is there.
+fn select(ranges: Option<&ByteRanges>, stored: &StoredResponse) -> RangeAnswer {
+    let body = &stored.body;
+    ranges.map_or(RangeAnswer::Whole, |ranges| {
+        ranges.answer(body.progress(), body.len_if_known())
+    })
+}
+
+/// Finds what answers the ranges, waiting while that is not decided (LD-08).
+async fn select_later(
+    ranges: Option<&ByteRanges>,
+    stored: &StoredResponse,
+) -> Result<RangeAnswer, Failure> {
+    while let RangeAnswer::Wait { received } = select(ranges, stored) {
+        let progress = stored.body.received_at_least(received).await;
         if let BodyState::Failed(_) = progress.state {
             return Err(Failure::ParentBroken);
         }
     }
+    Ok(select(ranges, stored))
 }
 
 fn send(answer: &mut Answer, stored: &StoredResponse, range: Range<u64>) {
