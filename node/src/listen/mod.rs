@@ -6,6 +6,7 @@
 mod activity;
 mod answer;
 mod bind;
+mod gather;
 mod limits;
 mod quic;
 mod serving;

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, CountedBody, Overdue, WatchedIo};
 use super::answer::Answerer;
+use super::gather::gathering;
 use super::{ListenLimits, limits};
 use crate::clock::Clock;
 use crate::exchange::{Exchange, Peer, Protocol};
@@ -82,7 +83,15 @@ pub(super) async fn serve_clear<IO, S>(
         limits,
         tasks,
     };
-    connection.serve(io, already_read).await;
+    if protocol == Protocol::Http2 {
+        let (io, sender) = gathering(io);
+        sender.begin();
+        connection
+            .serve(io, already_read, |cx| sender.send(cx))
+            .await;
+    } else {
+        connection.serve(io, already_read, |_| {}).await;
+    }
 }
 
 /// Serves a stream that begins with a TLS handshake.
@@ -97,6 +106,7 @@ pub(super) async fn serve_tls<IO, S>(
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Exchange,
 {
+    let (io, sender) = gathering(io);
     let shaken = tokio::select! {
         shaken = timeout(limits.head_timeout, acceptor.accept(io)) => shaken,
         () = tasks.ending() => return,
@@ -121,7 +131,12 @@ pub(super) async fn serve_tls<IO, S>(
         limits,
         tasks,
     };
-    connection.serve(stream, Bytes::new()).await;
+    if protocol == Protocol::Http2 {
+        sender.begin();
+    }
+    connection
+        .serve(stream, Bytes::new(), |cx| sender.send(cx))
+        .await;
 }
 
 /// hyper can send interim responses on no connection; on HTTP/1.1 `WatchedIo` can.
@@ -158,7 +173,8 @@ struct Connection<'a, S> {
 }
 
 impl<S: Exchange> Connection<'_, S> {
-    async fn serve<IO>(self, io: IO, already_read: Bytes)
+    /// Serves the connection to its end; `turn_over` is called whenever it has been polled.
+    async fn serve<IO>(self, io: IO, already_read: Bytes, turn_over: impl Fn(&mut Context<'_>))
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -188,12 +204,20 @@ impl<S: Exchange> Connection<'_, S> {
         match protocol {
             Protocol::Http1 => {
                 let connection = http1(self.limits).serve_connection(io, service);
-                drive(connection, &activity, self.limits, self.tasks.signal()).await;
+                let driven = Turns {
+                    connection: pin!(connection),
+                    turn_over,
+                };
+                drive(driven, &activity, self.limits, self.tasks.signal()).await;
             }
             Protocol::Http2 => {
                 let executor = OwnedExecutor(self.tasks.clone());
                 let connection = http2(executor, self.limits).serve_connection(io, service);
-                drive(connection, &activity, self.limits, self.tasks.signal()).await;
+                let driven = Turns {
+                    connection: pin!(connection),
+                    turn_over,
+                };
+                drive(driven, &activity, self.limits, self.tasks.signal()).await;
             }
             Protocol::Http3 => unreachable!("HTTP/3 is no byte stream"),
         }
@@ -282,41 +306,56 @@ where
     }
 }
 
+/// A connection, and what is to be done after each of its turns.
+struct Turns<'a, C, T> {
+    connection: Pin<&'a mut C>,
+    turn_over: T,
+}
+
+impl<C: GracefulConnection, T: Fn(&mut Context<'_>)> Turns<'_, C, T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = self.connection.as_mut().poll(cx);
+        (self.turn_over)(cx);
+        // Why it ended is nothing that a server could do something about.
+        polled.map(|_| ())
+    }
+}
+
 /// Drives a connection until it ends, is overdue, or has drained.
-async fn drive<C: GracefulConnection>(
-    connection: C,
+async fn drive<C: GracefulConnection, T: Fn(&mut Context<'_>)>(
+    mut turns: Turns<'_, C, T>,
     activity: &Activity,
     limits: &ListenLimits,
     ending: CancellationToken,
 ) {
-    let mut connection = pin!(connection);
     let overdue = tokio::select! {
         // First, so that a response which is ready by then says `Connection: close`.
         biased;
         () = ending.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            turns.connection.as_mut().graceful_shutdown();
             // The owner of the tasks sets the deadline of a drain; a connection that falls silent
             // in it ends as always.
-            until_overdue(connection.as_mut(), activity, limits).await
+            until_overdue(&mut turns, activity, limits).await
         }
-        overdue = until_overdue(connection.as_mut(), activity, limits) => overdue,
+        overdue = until_overdue(&mut turns, activity, limits) => overdue,
     };
     if overdue == Some(Overdue::Idle) {
-        connection.as_mut().graceful_shutdown();
+        turns.connection.as_mut().graceful_shutdown();
         // What happens in the time of the farewell no longer counts.
-        timeout(limits.head_timeout, connection).await.ok();
+        let farewell = std::future::poll_fn(|cx| turns.poll(cx));
+        timeout(limits.head_timeout, farewell).await.ok();
     }
 }
 
 /// Polls a connection to its end (`None`), or until it is overdue.
-async fn until_overdue<C: GracefulConnection>(
-    mut connection: Pin<&mut C>,
+async fn until_overdue<C: GracefulConnection, T: Fn(&mut Context<'_>)>(
+    turns: &mut Turns<'_, C, T>,
     activity: &Activity,
     limits: &ListenLimits,
 ) -> Option<Overdue> {
     let mut alarm = pin!(tokio::time::sleep_until(activity.deadline(limits).0));
     std::future::poll_fn(|cx: &mut Context<'_>| {
-        if connection.as_mut().poll(cx).is_ready() {
+        if turns.poll(cx).is_ready() {
             return Poll::Ready(None);
         }
         loop {
