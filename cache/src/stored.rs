@@ -148,10 +148,14 @@ impl StoredResponse {
 
     /// Returns this response as a soft purge at `now` leaves it: stale, and served only while it
     /// is revalidated or instead of an error.
+    ///
+    /// It is its age that grows, not its lifetime that shrinks: caches further down read both, and must not take
+    /// what they are given meanwhile for fresh.
     #[must_use]
     pub fn made_stale(&self, now: SystemTime) -> Self {
+        let left = self.freshness_lifetime.saturating_sub(self.age(now));
         Self {
-            freshness_lifetime: self.freshness_lifetime.min(self.age(now)),
+            corrected_initial_age: self.corrected_initial_age.saturating_add(left),
             ..self.clone()
         }
     }
@@ -274,10 +278,13 @@ mod tests {
         for lifetime_ms in [4000, 500] {
             let purged = response(0, lifetime_ms).made_stale(now);
             assert!(!purged.is_fresh(now));
+            let expected = lifetime_ms.max(1000).into();
             assert_eq!(
-                purged.freshness_lifetime.as_millis(),
-                lifetime_ms.min(1000).into()
+                purged.age(now).as_millis(),
+                expected,
+                "as who reads it sees"
             );
+            assert_eq!(purged.freshness_lifetime.as_millis(), lifetime_ms.into());
         }
     }
 
