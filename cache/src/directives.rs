@@ -77,6 +77,9 @@ pub struct RequestDirectives {
     pub no_store: bool,
     /// `only-if-cached`.
     pub only_if_cached: bool,
+    /// Not a directive: whoever asks may know of a purge that the store has not seen, so that nothing stored is
+    /// used before it is confirmed, even if it promised never to change.
+    pub is_distrusting: bool,
 }
 
 impl ResponseDirectives {

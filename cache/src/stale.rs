@@ -72,13 +72,16 @@ pub fn judge(stored: &StoredResponse, asked: &RequestDirectives, now: SystemTime
     let lifetime = stored.freshness_lifetime;
     // RFC 9111 5.2.1.1, 5.2.1.3, 5.2.1.4: the request may ask for less age, or for validation.
     let is_asked_for = !asked.no_cache
+        && !asked.is_distrusting
         && asked.max_age.is_none_or(|max_age| age <= max_age)
         && asked
             .min_fresh
             .is_none_or(|min_fresh| lifetime.saturating_sub(age) >= min_fresh);
     let Some(staleness) = stored.staleness(now) else {
-        // RFC 8246 2: while an immutable response is fresh, asking the origin again is pointless.
-        return if is_asked_for || stored.is_immutable() {
+        // RFC 8246 2: while an immutable response is fresh, asking the origin again is pointless. A purge says
+        // that it changed all the same.
+        let may_be_believed = is_asked_for || stored.is_immutable();
+        return if may_be_believed && !asked.is_distrusting {
             Use::Fresh
         } else {
             Use::IfError

@@ -54,8 +54,9 @@ pub(crate) async fn answer(
                     let detail = Detail::StaleWhileRevalidate;
                     return stale(node, request, kind, &stored, detail).await;
                 }
-                Use::IfError => Found::MayReplaceErrors(stored),
-                Use::Revalidate => Found::MustBeValidated(stored),
+                // Who is ahead knows that it was purged: not even an error is worse.
+                Use::IfError if !request.is_ahead => Found::MayReplaceErrors(stored),
+                Use::IfError | Use::Revalidate => Found::MustBeValidated(stored),
             };
             let reason = if found.stored().is_fresh(node.clock.now()) {
                 ForwardReason::Request

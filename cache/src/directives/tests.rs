@@ -133,6 +133,7 @@ fn every_request_directive_is_read_and_pragma_only_without_cache_control() {
         no_cache: true,
         no_store: true,
         only_if_cached: true,
+        is_distrusting: false,
     };
     assert_eq!(said, expected);
     let any_stale = RequestDirectives::of(&headers(&[("cache-control", "max-stale")]));

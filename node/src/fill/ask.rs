@@ -82,7 +82,10 @@ impl<'a> Ask<'a> {
     pub(crate) async fn head(self, node: &Node) -> Result<ForwardResponse, Failure> {
         let mut headers = HeaderMap::clone(&self.fields);
         // Read behind the fill's mark on the fence: the parent must know every purge the mark lies behind.
-        if let Some(minimum) = node.purges.minimum() {
+        // What a child asks for is there already if it is ahead of this node.
+        if let Some(minimum) = node.purges.minimum()
+            && !headers.contains_key(MINIMUM)
+        {
             headers.insert(MINIMUM, minimum);
         }
         if let Some(stored) = &self.validated {

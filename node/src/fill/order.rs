@@ -20,7 +20,7 @@ use crate::coding;
 use crate::interim::InterimSink;
 use crate::live::Address;
 use crate::node::Node;
-use crate::purge::Verdict;
+use crate::purge::{MINIMUM, Verdict};
 use crate::request::{self, CDN_LOOP, Request};
 use crate::slices::{self, Portion};
 use crate::upstream::Class;
@@ -48,7 +48,8 @@ impl Asked {
             RequestDirectives::default()
         };
         // What is stored here may have been purged elsewhere: a parent must confirm it.
-        directives.no_cache |= request.is_ahead || node.purges.verdict() == Verdict::Revalidate;
+        directives.is_distrusting =
+            request.is_ahead || node.purges.verdict() == Verdict::Revalidate;
         Self {
             key: request.key(),
             fields: fields_for_parent(node, request, &policy),
@@ -66,7 +67,10 @@ fn fields_for_parent(node: &Node, request: &Request, policy: &Policy) -> Arc<Hea
     } else {
         &[]
     };
-    let listed = request.rule.forwarded_fields.iter().chain(directives);
+    // A child that is ahead of this node may be ahead of the next one, too.
+    let minimum: &[HeaderName] = if request.is_ahead { &[MINIMUM] } else { &[] };
+    let listed = request.rule.forwarded_fields.iter();
+    let listed = listed.chain(directives).chain(minimum);
     let mut present = listed
         .filter(|name| request.fields.contains_key(*name))
         .peekable();
