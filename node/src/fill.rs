@@ -19,6 +19,7 @@ mod pump;
 mod resume;
 
 pub(crate) use ask::{Ask, fetch, forward_fields, read_whole};
+pub(crate) use begun::keep;
 pub(crate) use order::{Asked, FillOrder, HOLD_MARGIN, Judged, date_if_missing, end_to_end};
 
 use std::sync::Arc;

@@ -202,3 +202,43 @@ fn a_purge_of_everything_costs_one_request_per_object_whoever_asks() {
         }
     });
 }
+
+#[test]
+fn invariant_5_a_slice_that_was_arriving_when_it_was_purged_is_not_stored() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let (feed, body) = Feed::new();
+        let body = parking_lot::Mutex::new(Some(body));
+        origin.on(SEGMENT, move |_| {
+            let growing = body.lock().take().expect("it is asked for once");
+            let reply = Response::builder()
+                .status(StatusCode::PARTIAL_CONTENT)
+                .header("cache-control", "max-age=60")
+                .header("etag", "\"old\"")
+                .header("content-range", "bytes 0-1023/4096")
+                .header("content-length", "1024")
+                .body(growing);
+            std::future::ready(reply.expect("a scripted reply is well formed"))
+        });
+        let edge = t.node_with("edge", &["origin"], |config| {
+            config.limits.slice_bytes = 1024;
+            config.limits.slice_from_bytes = 2048;
+        });
+        let mut early = t
+            .viewer("edge")
+            .open(SEGMENT, &[("range", "bytes=0-1023")])
+            .await;
+        feed.send("old").await;
+        assert_eq!(early.next().await.unwrap().unwrap(), "old");
+        let counts = edge.purge(&hard(url(SEGMENT)));
+        assert_eq!((counts.responses, counts.fills), (1, 1), "head and slice");
+        feed.send(vec![b'.'; 1021]).await;
+        assert_eq!(
+            early.rest().await.body.len(),
+            1021,
+            "who asked before has it"
+        );
+        pass(Duration::from_millis(10)).await;
+        assert_eq!(edge.levels().store_responses, 0);
+    });
+}

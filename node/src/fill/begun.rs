@@ -1,6 +1,6 @@
 //! When a fill began, and whether what it brings may still be kept: the two fences that it passes.
 //!
-//! Who calls it: orders take the marks before anything is asked; the pump stores through [`keep`].
+//! Who calls it: orders take the marks before anything is asked; the pump and `slices` store through [`keep`].
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use http::HeaderMap;
 use crate::node::Node;
 
 /// Stores a response, unless its stream has begun again since the fill began (FM-14), or it was purged.
-pub(super) fn keep(node: &Node, key: &CacheKey, response: Arc<StoredResponse>, begun: Begun) {
+pub(crate) fn keep(node: &Node, key: &CacheKey, response: Arc<StoredResponse>, begun: Begun) {
     let kept = Arc::clone(&response);
     let may_store = || begun.lets_pass(node, key, &kept.headers);
     node.store.insert_if(key.clone(), response, may_store);

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 
 use super::{Portion, Slice, slice_order, slice_response};
-use crate::fill::{Brought, FillOrder, Filled, Judged, read_whole};
+use crate::fill::{Brought, FillOrder, Filled, Judged, keep, read_whole};
 use crate::node::Node;
 use crate::respond::Failure;
 use crate::upstream::{ForwardBody, ForwardResponse};
@@ -239,7 +239,7 @@ fn keep_arriving(node: &Arc<Node>, order: FillOrder, incoming: ForwardBody) {
                 body,
                 ..(*stored).clone()
             };
-            owner.store.insert(order.key, Arc::new(stored));
+            keep(&owner, &order.key, Arc::new(stored), order.begun);
         }
         drop(published);
     });
