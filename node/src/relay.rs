@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache::{CacheKey, ForwardReason};
+use cache::{CacheKey, ForwardReason, PurgeTarget};
 use http::HeaderMap;
 use http::header::{self, HeaderName};
 use media::Kind;
@@ -128,11 +128,19 @@ fn changed_by(node: &Node, request: &Request, answer: &HeaderMap) -> Vec<CacheKe
 /// Lets nothing be used any more that was made before the change.
 fn invalidate(node: &Node, key: &CacheKey) {
     // Newcomers must not join a fill that began before.
-    node.fills.unlink_where(|fill, _| {
+    let cut = node.fills.unlink_where(|fill, _| {
         let rest = fill.as_str().strip_prefix(key.as_str());
         // A fill for some values of forwarded fields has them after the key, on lines of their own.
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('\n'))
     });
+    // Nor find what such a fill brings. The fence is raised before the removal: a fill that stored in between
+    // is removed, one that stores later does not pass. Where no fill was cut none has asked before the change,
+    // and the fence keeps its memory for purges.
+    if !cut.is_empty() {
+        let key = key.clone();
+        let besides = Vec::new();
+        node.purges.raise(vec![PurgeTarget::Url { key, besides }]);
+    }
     node.store.remove(key);
 }
 

@@ -212,6 +212,36 @@ fn rfc_9111_4_4_newcomers_after_a_change_do_not_join_a_fill_from_before() {
 }
 
 #[test]
+fn rfc_9111_4_4_a_fill_from_before_a_change_is_not_stored_after_it() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let (feed, body) = Feed::new();
+        let body = parking_lot::Mutex::new(Some(body));
+        origin.on(PATH, move |asked| {
+            let is_get = asked.method == http::Method::GET;
+            let first = if is_get { body.lock().take() } else { None };
+            async move {
+                let mut reply = reply(200, &[("cache-control", "max-age=600")], "new");
+                if let Some(first) = first {
+                    *reply.body_mut() = first;
+                }
+                reply
+            }
+        });
+        let _edge = t.node_with("edge", &["origin"], relaying);
+        let viewer = t.viewer("edge");
+        let before = viewer.start(PATH);
+        origin.asked_for(PATH, 1).await;
+        feed.send("old").await;
+        viewer.send("PUT", PATH, &[]).await.rest().await;
+        drop(feed);
+        assert_eq!(before.await.expect("the viewer stays").text(), "old");
+        pass(Duration::from_millis(10)).await;
+        assert_eq!(viewer.get(PATH).await.text(), "new");
+    });
+}
+
+#[test]
 fn content_beyond_the_limit_is_refused_and_no_parent_is_asked() {
     cdn(|t| async move {
         let origin = t.origin("origin");

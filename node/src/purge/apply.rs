@@ -55,7 +55,7 @@ impl Purges {
     }
 
     /// Raises the fence for everything: nothing that began before is stored.
-    fn raise(&self, targets: Vec<PurgeTarget>) -> Arc<[PurgeTarget]> {
+    pub(crate) fn raise(&self, targets: Vec<PurgeTarget>) -> Arc<[PurgeTarget]> {
         let targets: Arc<[PurgeTarget]> = targets.into();
         self.fence.raise(Arc::clone(&targets));
         targets
