@@ -106,6 +106,9 @@ fn serve(running: Running, stop: &CancellationToken) -> anyhow::Result<()> {
             "  http://{address}/status   private: /healthz /readyz /metrics /status"
         ));
     }
+    if let Some(address) = running.children_address() {
+        say(&format!("  {address}   children follow the purge log here"));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

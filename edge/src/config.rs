@@ -208,6 +208,17 @@ mod tests {
         name = "rest"
         strip_headers = ["Server"]
         forward_headers = ["Authorization"]
+        [purge]
+        lagging_after = "10s"
+        when_lagging = "fence"
+        [purge.children]
+        listen = "0.0.0.0:9444"
+        certificate = "tls/chain.pem"
+        key = "tls/key.pem"
+        client_ca = "tls/ca.pem"
+        [[purge_log]]
+        name = "shield-1"
+        url = "https://shield-1.example:9444"
         [[shield]]
         name = "shield-1"
         url = "https://shield-1.example:8443"

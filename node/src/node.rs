@@ -154,10 +154,18 @@ impl Node {
             limits: UpstreamLimits::default(),
         };
         let parents = Upstream::new(parents, connector, &self.tasks)?;
+        let usual = FollowConfig::new(self.name.parse()?);
+        let (window_entries_max, children_max) = match &config.children {
+            Some(children) => (usual.window_entries_max, children.children_max),
+            // Nobody below: nothing is kept for them, and nothing asked for that came before.
+            None => (0, 0),
+        };
         let config = FollowConfig {
             lagging_after: config.lagging_after,
             when_lagging: config.when_lagging,
-            ..FollowConfig::new(self.name.parse()?)
+            window_entries_max,
+            children_max,
+            ..usual
         };
         let applier = Arc::new(Applier::to(self));
         let follower = Follower::start(config, parents, applier, self.clock, &self.tasks);

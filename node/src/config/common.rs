@@ -389,7 +389,7 @@ fn read_access_log(mut section: Section<'_>) -> Option<AccessLogConfig> {
         .then_some(AccessLogConfig { path, one_in })
 }
 
-fn address(item: &Item<'_>) -> Result<SocketAddr, Wrong> {
+pub(super) fn address(item: &Item<'_>) -> Result<SocketAddr, Wrong> {
     let usual = "an IP address and a port: \"0.0.0.0:443\", \"[::1]:8080\"";
     let wrong = |allowed: &str| Err(Wrong::new("is not an address to listen on", allowed));
     let Ok(text) = text(item) else {

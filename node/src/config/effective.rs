@@ -43,6 +43,16 @@ impl Effective {
         self.table("purge");
         self.line("lagging_after", quoted(&duration_text(purge.lagging_after)));
         self.line("when_lagging", quoted(purge.when_lagging.name()));
+        if let Some(children) = &purge.children {
+            self.table("purge.children");
+            self.line("listen", quoted(&children.address.to_string()));
+            if let Some(tls) = &children.tls {
+                self.line("certificate", quoted_path(&tls.certificate));
+                self.line("key", quoted_path(&tls.key));
+                self.line("client_ca", quoted_path(&tls.client_ca));
+            }
+            self.line("children_max", children.children_max);
+        }
         for log in &purge.logs {
             self.member("purge_log");
             self.parent(log);

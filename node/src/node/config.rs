@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::listen::ListenConfig;
-use crate::purge::WhenLagging;
+use crate::purge::{ChildrenConfig, WhenLagging};
 use crate::rules::Rules;
 use crate::upstream::{ParentConfig, UpstreamConfig};
 
@@ -41,12 +41,14 @@ pub struct NodeConfig {
 /// The purge log that a node follows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PurgeConfig {
-    /// Where the log is served, in order of preference: the purge API.
+    /// Where the log is served, in order of preference: the purge API, or a parent that serves it on.
     pub parents: Vec<ParentConfig>,
     /// How old the node's knowledge of purges may be before it counts as lagging.
     pub lagging_after: Duration,
     /// What a lagging node does.
     pub when_lagging: WhenLagging,
+    /// Where nodes below this one follow the log, if anywhere.
+    pub children: Option<ChildrenConfig>,
 }
 
 /// How live playlists are followed.

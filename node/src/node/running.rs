@@ -12,6 +12,7 @@ use super::{AssembleError, Node, NodeConfig, status};
 use crate::admin::{self, AdminError};
 use crate::clock::Clock;
 use crate::listen::{Addresses, BindError, Bound, Drained, Serving};
+use crate::purge::{self, ChildrenError};
 use crate::tasks::Tasks;
 use crate::telemetry::Telemetry;
 use crate::upstream::Connector;
@@ -23,6 +24,7 @@ pub struct Running {
     home: Home,
     serving: Serving,
     admin: Option<admin::Serving>,
+    children: Option<purge::Serving>,
     certificate_pin: Option<String>,
     drain: CancellationToken,
 }
@@ -39,6 +41,9 @@ pub enum StartError {
     /// Its private listener cannot run.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// Its listener for children cannot run.
+    #[error(transparent)]
+    Children(#[from] ChildrenError),
     /// The system gives it no thread.
     #[error("a thread for fills cannot be started")]
     Thread(#[source] std::io::Error),
@@ -52,6 +57,8 @@ impl Node {
     /// A port in use, an unreadable certificate, parents that cannot be used.
     pub fn start(config: &NodeConfig) -> Result<Running, StartError> {
         let bound = Bound::bind(&config.listen)?;
+        let children = config.purge.as_ref().and_then(|p| p.children.as_ref());
+        let children = children.map(purge::Bound::bind).transpose()?;
         let certificate_pin = bound
             .certificates()
             .map(|certificates| certificates.public_key_pin());
@@ -70,6 +77,7 @@ impl Node {
             }
             None => None,
         };
+        let children = children.map(|bound| bound.serve(&node)).transpose()?;
         let telemetry = Arc::clone(node.telemetry());
         let ending = node.tasks.signal();
         node.tasks.spawn(async move {
@@ -82,6 +90,7 @@ impl Node {
             home,
             serving,
             admin,
+            children,
             certificate_pin,
             drain,
         })
@@ -136,6 +145,11 @@ impl Running {
         self.admin.as_ref().map(admin::Serving::address)
     }
 
+    /// Returns where children follow the purge log.
+    pub fn children_address(&self) -> Option<SocketAddr> {
+        self.children.as_ref().map(purge::Serving::address)
+    }
+
     /// Returns the base64 of the SHA-256 of the certificate's public key, as browsers pin it.
     pub fn certificate_pin(&self) -> Option<&str> {
         self.certificate_pin.as_deref()
@@ -161,6 +175,9 @@ impl Running {
         // Only now: viewers that were still reading needed the fills.
         self.node.end(FILLS_END_WITHIN).await;
         self.home.close();
+        if let Some(children) = self.children {
+            children.join().await;
+        }
         if let Some(admin) = self.admin {
             admin.join().await;
         }

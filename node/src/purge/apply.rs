@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use purge_log::feed::Position;
 use purge_log::{Counts, Entry, Mode, PurgeRequest, Sequence, Target, Url};
 
-use super::{Apply, Follower, Standing, Verdict};
+use super::{Apply, Children, Follower, Standing, Verdict};
 use crate::live::Rendition;
 use crate::node::Node;
 use crate::request::{self, Query, Request};
@@ -69,6 +69,11 @@ impl Purges {
     /// Returns how far this node is in the log it follows, if it follows one.
     pub(crate) fn standing(&self) -> Option<Standing> {
         self.follower.get().map(Follower::standing)
+    }
+
+    /// Returns what children of this node follow, once this node has heard from the log.
+    pub(crate) fn children(&self) -> Option<Children> {
+        self.follower.get()?.children().cloned()
     }
 
     /// Returns what the configuration says about serving now.

@@ -1,6 +1,6 @@
 //! Serving the feed on, to nodes below this one.
 //!
-//! Who calls it: the follower adds what it applied; the listener for children answers with
+//! Who calls it: the follower adds what it applied; the listener for children (`listen`) answers with
 //! [`Children::answer`]. Deliberately not here: who may ask; that is the listener's mutual TLS.
 //!
 //! Invariant: an entry is here only after this node applied it, so that a child which asks for what it
@@ -41,6 +41,7 @@ pub struct Children {
     outbox: Arc<Outbox>,
     /// A permit per open feed.
     open: Arc<Semaphore>,
+    children_max: usize,
 }
 
 impl fmt::Debug for Children {
@@ -66,7 +67,14 @@ impl Children {
             standing,
             outbox,
             open: Arc::new(Semaphore::new(children_max)),
+            children_max,
         }
+    }
+
+    /// Returns how many children follow right now.
+    pub fn following(&self) -> usize {
+        self.children_max
+            .saturating_sub(self.open.available_permits())
     }
 
     /// Adds an entry that this node has applied.
@@ -171,7 +179,8 @@ impl Log for Children {
     }
 }
 
-fn text(status: StatusCode, reason: &impl ToString) -> Response<FeedBody> {
+/// Returns an answer that says why.
+pub(super) fn text(status: StatusCode, reason: &impl ToString) -> Response<FeedBody> {
     let mut response = Response::new(Full::from(reason.to_string() + "\n").boxed_unsync());
     *response.status_mut() = status;
     let no_store = HeaderValue::from_static("no-store");

@@ -2,7 +2,8 @@
 //!
 //! What is here: [`Follower`], which keeps a connection to the purge API or to a parent node, applies what
 //! comes through [`Apply`], reports what was applied, and knows how old its knowledge is; [`Children`],
-//! with which a node serves the feed on, so that a PoP needs no route to the API. Who calls it: the node's
+//! with which a node serves the feed on, so that a PoP needs no route to the API, and the listener where
+//! they find it. Who calls it: the node's
 //! start; the exchange asks for the [`Verdict`] and for the [`Position`]. What it calls: `upstream` for
 //! connections, `purge_log` for what the feed means. Deliberately not here: what a purge does to the store.
 //!
@@ -18,6 +19,7 @@ mod apply;
 mod children;
 mod config;
 mod follow;
+mod listen;
 mod outbox;
 mod standing;
 
@@ -35,6 +37,8 @@ use tokio::time::Instant;
 pub(crate) use apply::{Applier, MINIMUM, Purges, apply};
 pub use children::{Children, FeedBody};
 pub use config::{FollowConfig, WhenLagging};
+pub(crate) use listen::{Bound, Serving};
+pub use listen::{ChildrenConfig, ChildrenError, ChildrenTls, serve_stream};
 pub use purge_log::feed::Position;
 pub use standing::{Standing, State, Verdict};
 
