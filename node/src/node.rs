@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue};
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
+use crate::admin::Status;
 use crate::clock::Clock;
 use crate::coding::Coders;
 use crate::fill::{self, Fills};
@@ -191,7 +192,13 @@ impl Node {
             held_requests: self.hub.held() as u64,
             renditions: self.hub.renditions().len() as u64,
             parents: self.upstream.parents().iter().map(level_of).collect(),
+            purges: self.purges.level(),
         }
+    }
+
+    /// Describes the node at this moment, as `/status` and `/readyz` show it.
+    pub fn status(&self, is_draining: bool) -> Status {
+        status::of(self, is_draining)
     }
 
     /// Returns the rules of admission.

@@ -7,7 +7,9 @@
 
 mod status;
 
-pub use status::{NotReady, ParentHealth, RENDITIONS_SHOWN_MAX, RenditionPosition, Status};
+pub use status::{
+    NotReady, ParentHealth, PurgeStanding, RENDITIONS_SHOWN_MAX, RenditionPosition, Status,
+};
 
 use std::fmt;
 use std::io;

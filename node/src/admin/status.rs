@@ -17,6 +17,9 @@ pub struct Status {
     pub not_ready: Vec<NotReady>,
     /// The parents, in their configured order.
     pub parents: Vec<ParentHealth>,
+    /// How far the node is in the purge log; absent if it follows none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purges: Option<PurgeStanding>,
     /// Live renditions, at most [`RENDITIONS_SHOWN_MAX`] of them.
     pub renditions: Vec<RenditionPosition>,
     /// Live renditions, including those that are not shown.
@@ -63,6 +66,25 @@ pub struct ParentHealth {
     pub exchanges: usize,
     /// Requests that wait for a connection.
     pub waiting: usize,
+}
+
+/// How far a node is in the purge log.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PurgeStanding {
+    /// Whether it knows of all purges: `starting`, `current` or `lagging`.
+    pub state: &'static str,
+    /// Which log it follows; absent before it was heard.
+    pub log: Option<String>,
+    /// The last purge that is applied, by its place in the log.
+    pub applied: u64,
+    /// The last purge that is known to be in the log.
+    pub head: u64,
+    /// How old its knowledge is, in seconds: a purge accepted before that is applied.
+    pub lag_seconds: f64,
+    /// Whether a feed is open.
+    pub is_connected: bool,
+    /// Nodes that follow the log here.
+    pub children: u64,
 }
 
 /// Where a live rendition is.

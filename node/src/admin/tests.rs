@@ -22,6 +22,15 @@ fn status() -> Status {
             exchanges: 1,
             waiting: 0,
         }],
+        purges: Some(PurgeStanding {
+            state: "current",
+            log: Some("0000000000000007".to_owned()),
+            applied: 41,
+            head: 41,
+            lag_seconds: 0.5,
+            is_connected: true,
+            children: 2,
+        }),
         renditions: vec![RenditionPosition {
             host: "live.example".to_owned(),
             path: "/live/v0.m3u8".to_owned(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{AssembleError, Node, NodeConfig, status};
+use super::{AssembleError, Node, NodeConfig};
 use crate::admin::{self, AdminError};
 use crate::clock::Clock;
 use crate::listen::{Addresses, BindError, Bound, Drained, Serving};
@@ -69,7 +69,7 @@ impl Node {
         let admin = match &config.admin {
             Some(admin) => {
                 let (shown, draining) = (Arc::clone(&node), drain.clone());
-                let status = move || status::of(&shown, draining.is_cancelled());
+                let status = move || shown.status(draining.is_cancelled());
                 let shown = Arc::clone(&node);
                 let streams = move || shown.presentations();
                 let telemetry = Arc::clone(node.telemetry());

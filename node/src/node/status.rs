@@ -1,9 +1,11 @@
 //! How a node is doing, for `/status` and `/readyz`.
 
 use super::Node;
-use crate::admin::{NotReady, ParentHealth, RENDITIONS_SHOWN_MAX, RenditionPosition, Status};
+use crate::admin::{
+    NotReady, ParentHealth, PurgeStanding, RENDITIONS_SHOWN_MAX, RenditionPosition, Status,
+};
 use crate::live::{Phase, Rendition};
-use crate::purge::Verdict;
+use crate::purge::{State, Verdict};
 use crate::telemetry;
 use crate::upstream::{CircuitStatus, ParentStatus};
 
@@ -27,6 +29,7 @@ pub(super) fn of(node: &Node, is_draining: bool) -> Status {
         uptime_seconds: node.clock.uptime().as_secs(),
         not_ready,
         parents,
+        purges: purges(node),
         renditions: renditions
             .iter()
             .take(RENDITIONS_SHOWN_MAX)
@@ -35,6 +38,23 @@ pub(super) fn of(node: &Node, is_draining: bool) -> Status {
         renditions_total: renditions.len(),
         figures: node.telemetry.snapshot(),
     }
+}
+
+fn purges(node: &Node) -> Option<PurgeStanding> {
+    let (standing, level) = node.purges.standing().zip(node.purges.level())?;
+    Some(PurgeStanding {
+        state: match level.state {
+            State::Starting => "starting",
+            State::Current => "current",
+            State::Lagging { .. } => "lagging",
+        },
+        log: standing.position.map(|position| position.log.to_string()),
+        applied: level.applied,
+        head: level.head,
+        lag_seconds: level.lag.as_secs_f64(),
+        is_connected: standing.is_connected,
+        children: level.children,
+    })
 }
 
 fn parent(status: &ParentStatus) -> ParentHealth {

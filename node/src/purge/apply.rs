@@ -16,11 +16,13 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use purge_log::feed::Position;
 use purge_log::{Counts, Entry, Mode, PurgeRequest, Sequence, Target, Url};
+use tokio::time::Instant;
 
 use super::{Apply, Children, Follower, Standing, Verdict};
 use crate::live::Rendition;
 use crate::node::Node;
 use crate::request::{self, Query, Request};
+use crate::telemetry::{Event, PurgeLevel};
 
 /// The purges of a node: the fence that fills pass, and the log that it follows, if any.
 #[derive(Debug)]
@@ -69,6 +71,20 @@ impl Purges {
     /// Returns how far this node is in the log it follows, if it follows one.
     pub(crate) fn standing(&self) -> Option<Standing> {
         self.follower.get().map(Follower::standing)
+    }
+
+    /// Returns how far this node is at this moment, if it follows a log.
+    pub(crate) fn level(&self) -> Option<PurgeLevel> {
+        let follower = self.follower.get()?;
+        let standing = follower.standing();
+        Some(PurgeLevel {
+            state: follower.state(),
+            applied: standing.applied().0,
+            head: standing.head.max(standing.applied()).0,
+            lag: standing.lag(Instant::now()),
+            children: follower.children().map_or(0, Children::following) as u64,
+            resets: standing.resets,
+        })
     }
 
     /// Returns what children of this node follow, once this node has heard from the log.
@@ -135,10 +151,14 @@ impl Apply for Applier {
             return Counts::default();
         };
         if entry.dry_run {
-            count(&node, &entry.request)
-        } else {
-            apply(&node, &entry.request)
+            return count(&node, &entry.request);
         }
+        let counts = apply(&node, &entry.request);
+        node.telemetry.record(Event::PurgeApplied {
+            target: &entry.request.target,
+            counts,
+        });
+        counts
     }
 
     fn reset(&self, through: Sequence) -> Counts {

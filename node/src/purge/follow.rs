@@ -159,6 +159,7 @@ impl Shared {
 
     fn reset(&self, position: Position) {
         let counts = self.apply.reset(position.applied);
+        self.standing.send_modify(|s| s.resets += 1);
         tracing::warn!(log = %position.log, through = %position.applied, ?counts, "purges were missed: everything stored is stale");
         if let Some(children) = self.children.get() {
             children.reset(position);

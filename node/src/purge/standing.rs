@@ -23,6 +23,8 @@ pub struct Standing {
     pub is_connected: bool,
     /// Every purge that was accepted before this moment is applied. `None` before that was ever known.
     pub confirmed_at: Option<Instant>,
+    /// How often it missed purges, so that everything became stale.
+    pub resets: u64,
     /// When the node began to follow.
     pub started_at: Instant,
 }
@@ -60,6 +62,7 @@ impl Standing {
             head: Sequence::START,
             is_connected: false,
             confirmed_at: None,
+            resets: 0,
             started_at: now,
         }
     }

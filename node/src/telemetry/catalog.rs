@@ -170,6 +170,27 @@ catalog! {
     STORE_RESPONSES = "seawall_store_responses", Gauge, Count, [],
         "Stored responses.";
 
+    PURGE_APPLIED = "seawall_purge_applied", Gauge, Count, [],
+        "The last purge of the log that is applied here, by its place in the log.";
+    PURGE_HEAD = "seawall_purge_head", Gauge, Count, [],
+        "The last purge that is known to be in the log, by its place in the log.";
+    PURGE_BEHIND = "seawall_purge_behind", Gauge, Count, [],
+        "Purges that are known to be in the log and not applied here yet.";
+    PURGE_LAG = "seawall_purge_lag_seconds", Gauge, Seconds, [],
+        "How old the node's knowledge of the log is: a purge accepted before that is applied.";
+    PURGE_STATE = "seawall_purge_state", Gauge, Count, ["state"],
+        "1 for what holds: none without a log, starting before it was heard, current, or lagging.";
+    PURGE_CHILDREN = "seawall_purge_children", Gauge, Count, [],
+        "Nodes that follow the purge log here right now.";
+    PURGES = "seawall_purges_applied_total", Counter, Count, ["target"],
+        "Purges of the log that were applied, by what they were for.";
+    PURGE_MATCHED = "seawall_purge_matched_objects_total", Counter, Count, ["target"],
+        "Stored responses and followed playlists that purges of the log meant, by what they were for.";
+    PURGE_DOOMED = "seawall_purge_doomed_fills_total", Counter, Count, [],
+        "Running fills that a purge of the log closed to newcomers and to the store.";
+    PURGE_RESETS = "seawall_purge_resets_total", Counter, Count, [],
+        "Times everything became stale because purges were missed, or the log was another one.";
+
     LOG_LINES = "seawall_log_lines_total", Counter, Count, [],
         "Lines handed to the access log's writer.";
     LOG_DROPPED = "seawall_log_lines_dropped_total", Counter, Count, [],

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use media::Kind;
+use purge_log::{Counts, Target};
 
 use crate::exchange::Protocol;
 use crate::respond::{Failure, Outcome};
@@ -57,6 +58,13 @@ pub enum Event<'a> {
     },
     /// A parent answered an older version than viewers have seen; it was not shown (CA-07).
     RegressionPrevented,
+    /// A purge of the log was applied.
+    PurgeApplied {
+        /// What it was for.
+        target: &'a Target,
+        /// What it meant here.
+        counts: Counts,
+    },
     /// A parent broke a rule that players rely on; the answer was used as well as it can be.
     OriginMisbehaved(Misbehavior),
 }

@@ -3,7 +3,11 @@
 //! Who reads them: the demonstration page, the swarm's report, scenarios. The full set, with labels,
 //! is what `/metrics` renders.
 
+use std::time::Duration;
+
 use serde::Serialize;
+
+use crate::purge::State;
 
 /// What a node's parts currently hold, asked for when metrics are rendered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +22,25 @@ pub struct Levels {
     pub renditions: u64,
     /// The parents, in their configured order.
     pub parents: Vec<ParentLevel>,
+    /// How far the node is in the purge log, if it follows one.
+    pub purges: Option<PurgeLevel>,
+}
+
+/// How far a node is in the purge log, asked for when metrics are rendered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PurgeLevel {
+    /// Whether it knows of all purges.
+    pub state: State,
+    /// The last purge that is applied, by its place in the log.
+    pub applied: u64,
+    /// The last purge that is known to be in the log.
+    pub head: u64,
+    /// How old its knowledge is.
+    pub lag: Duration,
+    /// Nodes that follow the log here.
+    pub children: u64,
+    /// How often purges were missed, so that everything became stale.
+    pub resets: u64,
 }
 
 /// How a parent is doing, asked for when metrics are rendered.

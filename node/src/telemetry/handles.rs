@@ -6,7 +6,7 @@ use metrics::{Counter, Gauge, Histogram, Recorder};
 
 use super::catalog::{self, METADATA, Metric};
 use super::event::{Ending, FillEnding, Misbehavior};
-use super::labels::{FillReason, HoldResult, LabelValue, StatusClass};
+use super::labels::{FillReason, HoldResult, LabelValue, PurgeKind, PurgeState, StatusClass};
 use crate::exchange::Protocol;
 use crate::respond::{Failure, Outcome};
 use crate::upstream::{Class, ParentId};
@@ -119,8 +119,24 @@ pub(super) struct Handles {
     pub(super) regressions: Count,
     pub(super) store_bytes: Gauge,
     pub(super) store_responses: Gauge,
+    pub(super) purges: PurgeHandles,
     pub(super) log_lines: Count,
     pub(super) log_dropped: Counter,
+}
+
+/// The handles of the purge log.
+#[derive(Debug)]
+pub(super) struct PurgeHandles {
+    pub(super) applied: Gauge,
+    pub(super) head: Gauge,
+    pub(super) behind: Gauge,
+    pub(super) lag: Gauge,
+    pub(super) state: By<Gauge>,
+    pub(super) children: Gauge,
+    pub(super) purges: By<Count>,
+    pub(super) matched: By<Count>,
+    pub(super) doomed: Count,
+    pub(super) resets: Counter,
 }
 
 impl Handles {
@@ -171,6 +187,7 @@ impl Handles {
             regressions: r.count(&catalog::REGRESSIONS, &[]),
             store_bytes: r.gauge(&catalog::STORE_BYTES, &[]),
             store_responses: r.gauge(&catalog::STORE_RESPONSES, &[]),
+            purges: r.purges(),
             log_lines: r.count(&catalog::LOG_LINES, &[]),
             log_dropped: r.counter(&catalog::LOG_DROPPED, &[]),
         }
@@ -264,6 +281,21 @@ impl<R: Recorder> Registrar<'_, R> {
             requests: self.forward(name),
             failures: self.counter(&catalog::PARENT_FAILURES, &[name]),
             up,
+        }
+    }
+
+    fn purges(&self) -> PurgeHandles {
+        PurgeHandles {
+            applied: self.gauge(&catalog::PURGE_APPLIED, &[]),
+            head: self.gauge(&catalog::PURGE_HEAD, &[]),
+            behind: self.gauge(&catalog::PURGE_BEHIND, &[]),
+            lag: self.gauge(&catalog::PURGE_LAG, &[]),
+            state: By::each::<PurgeState>(|state| self.gauge(&catalog::PURGE_STATE, &[state])),
+            children: self.gauge(&catalog::PURGE_CHILDREN, &[]),
+            purges: By::each::<PurgeKind>(|kind| self.count(&catalog::PURGES, &[kind])),
+            matched: By::each::<PurgeKind>(|kind| self.count(&catalog::PURGE_MATCHED, &[kind])),
+            doomed: self.count(&catalog::PURGE_DOOMED, &[]),
+            resets: self.counter(&catalog::PURGE_RESETS, &[]),
         }
     }
 

@@ -2,9 +2,11 @@
 
 use http::StatusCode;
 use media::Kind;
+use purge_log::Target;
 
 use super::event::{Ending, FillEnding, Misbehavior};
 use crate::exchange::Protocol;
+use crate::purge::State;
 use crate::respond::{Failure, Outcome};
 use crate::upstream::Class;
 
@@ -77,6 +79,61 @@ pub(super) enum FillReason {
     Ahead,
 }
 
+/// What a purge is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PurgeKind {
+    Url,
+    Prefix,
+    SurrogateKey,
+    Stream,
+    Host,
+    All,
+}
+
+impl PurgeKind {
+    pub(super) fn of(target: &Target) -> Self {
+        match target {
+            Target::Url { .. } | Target::Urls(_) => Self::Url,
+            Target::Prefix { .. } => Self::Prefix,
+            Target::SurrogateKeys(_) => Self::SurrogateKey,
+            Target::Stream { .. } => Self::Stream,
+            Target::Host(_) => Self::Host,
+            Target::All => Self::All,
+        }
+    }
+}
+
+/// Whether a node knows of all purges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PurgeState {
+    None,
+    Starting,
+    Current,
+    Lagging,
+}
+
+impl PurgeState {
+    pub(super) fn of(state: Option<State>) -> Self {
+        match state {
+            None => Self::None,
+            Some(State::Starting) => Self::Starting,
+            Some(State::Current) => Self::Current,
+            Some(State::Lagging { .. }) => Self::Lagging,
+        }
+    }
+}
+
+label_values!(PurgeKind {
+    Url => "url",
+    Prefix => "prefix",
+    SurrogateKey => "key",
+    Stream => "stream",
+    Host => "host",
+    All => "all",
+});
+label_values!(PurgeState {
+    None => "none", Starting => "starting", Current => "current", Lagging => "lagging",
+});
 label_values!(StatusClass {
     Success => "2xx", Redirection => "3xx", ClientError => "4xx", ServerError => "5xx", None => "none",
 });

@@ -20,7 +20,7 @@ mod redact;
 pub use access_log::{AccessLog, AccessLogError};
 pub use catalog::{CATALOG, Metric, Type};
 pub use event::{Ending, Event, FillEnding, FinishedRequest, Misbehavior};
-pub use figures::{Figures, Levels, ParentLevel};
+pub use figures::{Figures, Levels, ParentLevel, PurgeLevel};
 pub(crate) use handles::StreamHandles;
 pub(crate) use redact::path as path_without_secrets;
 
@@ -37,7 +37,7 @@ use crate::clock::Clock;
 use crate::listen::OpenConnections;
 use crate::respond::{Failure, Outcome};
 use handles::Handles;
-use labels::{FillReason, HoldResult, StatusClass};
+use labels::{FillReason, HoldResult, LabelValue, PurgeKind, PurgeState, StatusClass};
 
 /// The telemetry of one node.
 ///
@@ -130,6 +130,12 @@ impl Telemetry {
             Event::VersionPublished { age } => {
                 handles.versions.add(1);
                 handles.edge_lag.record(age);
+            }
+            Event::PurgeApplied { target, counts } => {
+                let kind = PurgeKind::of(target);
+                handles.purges.purges.at(kind).add(1);
+                handles.purges.matched.at(kind).add(counts.responses);
+                handles.purges.doomed.add(counts.fills);
             }
             Event::RegressionPrevented => handles.regressions.add(1),
             Event::OriginMisbehaved(rule) => handles.misbehavior.at(rule).add(1),
@@ -262,9 +268,31 @@ impl Telemetry {
             parent.up.set(if level.is_usable { 1.0 } else { 0.0 });
             parent.failures.absolute(level.times_failed);
         }
+        self.show_purges(levels.purges.as_ref());
         if let Some(log) = &self.access_log {
             handles.log_dropped.absolute(log.dropped());
         }
+    }
+
+    fn show_purges(&self, level: Option<&PurgeLevel>) {
+        let handles = &self.handles.purges;
+        let holds = PurgeState::of(level.map(|level| level.state));
+        for state in PurgeState::ALL {
+            let is_held = *state == holds;
+            handles
+                .state
+                .at(*state)
+                .set(if is_held { 1.0 } else { 0.0 });
+        }
+        let Some(level) = level else { return };
+        handles.applied.set(float(level.applied));
+        handles.head.set(float(level.head));
+        handles
+            .behind
+            .set(float(level.head.saturating_sub(level.applied)));
+        handles.lag.set(level.lag.as_secs_f64());
+        handles.children.set(float(level.children));
+        handles.resets.absolute(level.resets);
     }
 }
 
