@@ -6,16 +6,18 @@
 pub mod network;
 pub mod origin;
 pub mod playlist;
+pub mod purge_log;
 pub mod viewer;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use node::Clock;
 use node::listen::{ListenConfig, ListenLimits};
-use node::node::{LiveConfig, Node, NodeConfig, NodeLimits};
+use node::node::{LiveConfig, Node, NodeConfig, NodeLimits, PurgeConfig};
+use node::purge::{ChildrenConfig, WhenLagging};
 use node::rules::Rules;
 use node::tasks::Tasks;
 use node::upstream::{
@@ -26,6 +28,7 @@ use tokio::io::DuplexStream;
 pub use network::Network;
 pub use origin::{Feed, Origin};
 pub use playlist::Live;
+pub use purge_log::PurgeLog;
 pub use viewer::Viewer;
 
 /// A CDN under construction.
@@ -92,7 +95,20 @@ impl Cdn {
             });
         };
         self.network.listen(name, Arc::new(accept));
+        if config.purge.is_some_and(|purge| purge.children.is_some()) {
+            let feeding = Arc::downgrade(&node);
+            let accept = move |pipe: DuplexStream| {
+                viewer::spawn(node::purge::serve_stream(pipe, Weak::clone(&feeding)));
+            };
+            let feed = feed_of(name);
+            self.network.listen(&feed, Arc::new(accept));
+        }
         node
+    }
+
+    /// Adds a purge API at `name` that keeps its last `entries_max` purges.
+    pub fn purge_log(&self, name: &str, entries_max: usize) -> PurgeLog {
+        PurgeLog::start(self, name, entries_max)
     }
 
     /// Returns a viewer of the node called `name`.
@@ -116,19 +132,6 @@ impl SimulatedNetwork for Pipes {
 
 /// Returns the configuration of a node with good defaults and these parents.
 pub fn config(name: &str, parents: &[&str]) -> NodeConfig {
-    let parent = |parent: &&str| ParentConfig {
-        name: (*parent).to_owned(),
-        url: format!("http://{parent}")
-            .parse()
-            .expect("names are authorities"),
-        weight: 1,
-        h2c: false,
-        ca_file: None,
-        insecure_skip_verify: false,
-        host: None,
-        headers: http::HeaderMap::new(),
-        client_certificate: None,
-    };
     NodeConfig {
         name: name.to_owned(),
         listen: ListenConfig {
@@ -140,7 +143,7 @@ pub fn config(name: &str, parents: &[&str]) -> NodeConfig {
             limits: ListenLimits::default(),
         },
         upstream: UpstreamConfig {
-            parents: parents.iter().map(parent).collect(),
+            parents: parents.iter().map(|name| parent(name)).collect(),
             selection: Selection::Ordered,
             node_name: name.to_owned(),
             limits: UpstreamLimits::default(),
@@ -155,6 +158,42 @@ pub fn config(name: &str, parents: &[&str]) -> NodeConfig {
         server_timing: false,
         rules: Rules::dropping(vec!["CMCD".to_owned()]),
     }
+}
+
+fn parent(name: &str) -> ParentConfig {
+    ParentConfig {
+        name: name.to_owned(),
+        url: format!("http://{name}")
+            .parse()
+            .expect("names are authorities"),
+        weight: 1,
+        h2c: false,
+        ca_file: None,
+        insecure_skip_verify: false,
+        host: None,
+        headers: http::HeaderMap::new(),
+        client_certificate: None,
+    }
+}
+
+/// Returns the configuration of a node that follows the purge log at the first of `logs` that answers, and
+/// serves it on at [`feed_of`] its name.
+pub fn following(logs: &[&str]) -> Option<PurgeConfig> {
+    Some(PurgeConfig {
+        parents: logs.iter().map(|name| parent(name)).collect(),
+        lagging_after: Duration::from_secs(5),
+        when_lagging: WhenLagging::Serve,
+        children: Some(ChildrenConfig {
+            address: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            children_max: 16,
+        }),
+    })
+}
+
+/// Returns where children of the node called `name` follow the purge log.
+pub fn feed_of(name: &str) -> String {
+    format!("{name}-feed")
 }
 
 /// Lets virtual time pass. Everything that could happen meanwhile has happened when it returns.

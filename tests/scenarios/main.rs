@@ -17,6 +17,7 @@ mod hygiene;
 mod interim;
 mod linter;
 mod origins;
+mod purge_feed;
 mod purging;
 mod ranges;
 mod refusals;
