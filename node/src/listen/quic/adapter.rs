@@ -1,14 +1,13 @@
 //! What h3 sees of quinn: its public QUIC traits, for a server, without copying bodies.
 //!
-//! h3 decodes requests and encodes response heads, and that is all it does here. A head that it
+//! h3 decodes requests and encodes large response heads, and that is all it does here. A head that it
 //! "sends" lands in an [`Outbox`]; the raw stream goes by a side door to `response`, which writes
-//! that head and the body's own bytes after it in one go. So no body byte is ever copied into a send
-//! buffer, the stream's priority can be set, and a head encoded once per stored response can take
-//! the place of h3's.
+//! the head and the body's own bytes after it in one go. So no body byte is ever copied into a send
+//! buffer, the stream's priority can be set, and `head` can write what h3 would take long for.
 //!
 //! ```text
 //! quinn ── accept_bi ─┬─ receiving half ── FrameWatch ──► h3: request head
-//!                     └─ sending half ──► Doors ──► response: head from the Outbox ◄── h3, then body
+//!                     └─ sending half ──► Doors ──► response: head, or that from the Outbox ◄── h3, then body
 //! ```
 //!
 //! Who calls it: `connection`. Deliberately not here: clients, datagrams, streams a server would open

@@ -17,7 +17,7 @@ pub(super) fn data_header(payload_bytes: usize) -> Bytes {
 }
 
 /// Writes a variable-length integer (RFC 9000 16).
-fn put_varint(buffer: &mut BytesMut, value: VarInt) {
+pub(super) fn put_varint(buffer: &mut BytesMut, value: VarInt) {
     let value = value.into_inner();
     match value {
         0..0x40 => buffer.put_u8(value as u8),

@@ -9,6 +9,7 @@ mod adapter;
 mod connection;
 pub(super) mod filter;
 mod frames;
+mod head;
 mod incoming;
 mod priority;
 mod response;

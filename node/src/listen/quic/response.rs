@@ -1,7 +1,7 @@
 //! One request and its response on one HTTP/3 stream.
 //!
-//! What is here: the request head by h3, the response head from h3's outbox, and the body written
-//! from its own bytes. Who calls it: `connection`, in a task per request. It calls the service
+//! What is here: the request head by h3, and the response, its head by `head` and its body from its own
+//! bytes. Who calls it: `connection`, in a task per request. It calls the service
 //! through `answer`. Deliberately not here: reading request bodies (`incoming`), trailers.
 
 use std::pin::{Pin, pin};
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::adapter::{H3Quic, Outbox, code};
 use super::frames::data_header;
+use super::head::headers_frame;
 use super::incoming::IncomingBody;
 use super::priority::Urgency;
 use crate::body::{Body, BodyError};
@@ -133,13 +134,19 @@ pub(super) async fn serve<S: Exchange>(
     let (head, body) = response.into_parts();
     let urgency = Urgency::choose(asked, &head.headers);
     stream.stream.set_priority(urgency.stream_priority()).ok();
-    let head = http::Response::from_parts(head, ());
-    if h3_stream.send_response(head).await.is_err() {
-        // The head is more than the client's settings allow.
-        stream.reset_code = code(Code::H3_INTERNAL_ERROR);
-        return None;
-    }
-    match write_response(&mut stream, body, left, limits).await {
+    let frame = match headers_frame(head.status, &head.headers) {
+        Some(frame) => frame,
+        None => {
+            let head = http::Response::from_parts(head, ());
+            if h3_stream.send_response(head).await.is_err() {
+                // The head is more than the client's settings allow.
+                stream.reset_code = code(Code::H3_INTERNAL_ERROR);
+                return None;
+            }
+            stream.outbox.take_bytes()
+        }
+    };
+    match write_response(&mut stream, frame, body, left, limits).await {
         Ok(()) => Some(stream),
         Err(Unfinished::Left) => None,
         Err(Unfinished::Stalled | Unfinished::Body(_)) => {
@@ -165,14 +172,14 @@ fn with_upload(
     (Request::from_parts(head, upload), None)
 }
 
-/// Writes the head from the outbox and then the body, whose bytes go to quinn as they are.
+/// Writes the head and then the body, whose bytes go to quinn as they are.
 async fn write_response(
     stream: &mut ResponseStream,
+    mut head: Bytes,
     mut body: Body,
     mut left: Pin<&mut impl Future<Output = Result<Option<VarInt>, StoppedError>>>,
     limits: &ListenLimits,
 ) -> Result<(), Unfinished> {
-    let mut head = stream.outbox.take_bytes();
     // What is there of the body leaves with the head; a head is not held back for it.
     let mut next = body.next().now_or_never();
     if next.is_none() {

@@ -36,6 +36,94 @@ async fn rfc_9110_9_3_2_head_is_the_head_of_get_on_every_protocol() {
     }
 }
 
+/// Fields that protocols write in every way they have: by number, by the number of the name, and in full.
+fn all_kinds_of_fields() -> http::HeaderMap {
+    let listed = [
+        ("accept-ranges", "bytes"),
+        ("access-control-allow-headers", "range"),
+        ("access-control-allow-methods", "GET"),
+        ("access-control-allow-origin", "*"),
+        ("access-control-allow-credentials", "true"),
+        ("access-control-expose-headers", "Age"),
+        ("age", "0"),
+        ("alt-svc", "clear"),
+        ("cache-control", "no-cache"),
+        ("cache-control", "no-store"),
+        ("cache-control", "public, max-age=31536000"),
+        ("cache-control", "max-age=7"),
+        ("cache-status", "edge; hit"),
+        ("content-disposition", "inline"),
+        ("content-encoding", "br"),
+        ("content-language", "en"),
+        ("content-security-policy", "default-src 'none'"),
+        ("content-type", "video/mp4"),
+        ("date", "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ("empty", ""),
+        ("etag", "\"1\""),
+        ("last-modified", "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ("link", "</a>"),
+        ("location", "/b"),
+        ("server", "origin"),
+        ("set-cookie", "a=b"),
+        ("set-cookie", "c=d"),
+        ("strict-transport-security", "max-age=1"),
+        ("timing-allow-origin", "*"),
+        ("vary", "accept-encoding"),
+        ("vary", "origin"),
+        ("vary", "range"),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "deny"),
+        ("a-name-that-does-not-fit-into-seven", "x"),
+    ];
+    let mut fields = http::HeaderMap::new();
+    for (name, value) in listed {
+        fields.append(name, http::HeaderValue::from_static(value));
+    }
+    // Lengths around each step of an integer, and bytes that are no text (RFC 9110 5.5).
+    for length in [1, 126, 127, 128, 254, 255, 256, 500] {
+        fields.append("x-long", "v".repeat(length).parse().unwrap());
+    }
+    fields.append(
+        "x-bytes",
+        http::HeaderValue::from_bytes(b"\xff\x80").unwrap(),
+    );
+    fields
+}
+
+#[tokio::test]
+async fn rfc_9204_every_protocol_brings_the_same_fields_and_status() {
+    let statuses = [
+        200, 204, 206, 302, 304, 400, 403, 404, 416, 425, 500, 503, 599,
+    ];
+    for large in [false, true] {
+        let mut fields = all_kinds_of_fields();
+        if large {
+            fields.append("x-large", "l".repeat(6_000).parse().unwrap());
+        }
+        let sent = fields.clone();
+        let server = Server::start(Scripted::new(move |_, request| {
+            let mut response = Response::new(Body::empty());
+            *response.headers_mut() = sent.clone();
+            let status = request.uri().path().trim_start_matches('/');
+            *response.status_mut() = status.parse().unwrap();
+            async move { response }
+        }));
+        for way in Way::ALL {
+            let mut client = server.connect(way).await;
+            for status in statuses {
+                let answer = client.get(&format!("/{status}")).await;
+                assert_eq!(answer.status.as_u16(), status, "{way:?}");
+                for name in fields.keys() {
+                    let values = |of: &http::HeaderMap| -> Vec<_> {
+                        of.get_all(name).iter().cloned().collect()
+                    };
+                    assert_eq!(values(&answer.headers), values(&fields), "{way:?} {name}");
+                }
+            }
+        }
+    }
+}
+
 /// A service that hands the writing end of each body to the test.
 fn growing(length: Option<u64>) -> (Scripted, mpsc::Receiver<Writer>) {
     let (writers, receiver) = mpsc::channel(1);
