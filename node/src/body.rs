@@ -33,7 +33,8 @@ enum Source {
     /// Pieces that come one after another, as many bytes as were promised.
     Assembled {
         pieces: BoxStream<'static, Result<Bytes, BodyError>>,
-        remaining: u64,
+        /// `None` if nothing was promised.
+        remaining: Option<u64>,
     },
     /// A parent's answer that is shared with nobody.
     Relayed { incoming: ForwardBody, rest: Bytes },
@@ -62,11 +63,14 @@ impl Body {
 
     /// Returns a body of pieces, each at most 64 KiB, that come to exactly `bytes`.
     ///
-    /// Pieces that end before are a body that failed.
-    pub fn assembled(pieces: BoxStream<'static, Result<Bytes, BodyError>>, bytes: u64) -> Self {
+    /// Pieces that end before are a body that failed. Without `bytes` their end is the clean end.
+    pub fn assembled(
+        pieces: BoxStream<'static, Result<Bytes, BodyError>>,
+        bytes: impl Into<Option<u64>>,
+    ) -> Self {
         Self::of(Source::Assembled {
             pieces,
-            remaining: bytes,
+            remaining: bytes.into(),
         })
     }
 
@@ -130,12 +134,20 @@ impl Source {
             Self::Growing(reader) => reader
                 .poll_next(cx)
                 .map(|next| next.map(|chunk| chunk.map_err(|_| BodyError))),
-            Self::Assembled { remaining: 0, .. } => Poll::Ready(None),
+            Self::Assembled {
+                remaining: Some(0), ..
+            } => Poll::Ready(None),
             Self::Assembled { pieces, remaining } => {
-                let piece = std::task::ready!(pieces.as_mut().poll_next(cx));
-                let piece = piece.unwrap_or(Err(BodyError)).and_then(|piece| {
-                    let left = remaining.checked_sub(piece.len() as u64);
-                    *remaining = left.ok_or(BodyError)?;
+                let piece = match (std::task::ready!(pieces.as_mut().poll_next(cx)), &remaining) {
+                    (Some(piece), _) => piece,
+                    (None, Some(_)) => Err(BodyError),
+                    (None, None) => return Poll::Ready(None),
+                };
+                let piece = piece.and_then(|piece| {
+                    if let Some(remaining) = remaining {
+                        let left = remaining.checked_sub(piece.len() as u64);
+                        *remaining = left.ok_or(BodyError)?;
+                    }
                     Ok(piece)
                 });
                 Poll::Ready(Some(piece))
@@ -160,7 +172,7 @@ impl Source {
             Self::Empty => Some(0),
             Self::Full(rest) => Some(rest.len() as u64),
             Self::Growing(reader) => reader.remaining_if_known(),
-            Self::Assembled { remaining, .. } => Some(*remaining),
+            Self::Assembled { remaining, .. } => *remaining,
             Self::Relayed { incoming, rest } => {
                 let exact = http_body::Body::size_hint(incoming).exact()?;
                 Some(exact + rest.len() as u64)

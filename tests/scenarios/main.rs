@@ -11,6 +11,7 @@ mod coding;
 mod collapsing;
 mod epochs;
 mod faults;
+mod gating;
 mod hints;
 mod holds;
 mod hygiene;

@@ -206,6 +206,9 @@ pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Ver
     let before = rendition.version();
     let was_followed = rendition.phase() == Phase::Following;
     let update = rendition.offer(version, node.clock.uptime(), |update| {
+        if matters(update) {
+            children.announce(node);
+        }
         if matches!(update, Update::NewEpoch { .. }) {
             let old = before
                 .as_ref()
@@ -222,7 +225,7 @@ pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Ver
     match &update {
         Update::Newer { .. } | Update::NewEpoch { .. } => {
             node.telemetry.record(Event::VersionPublished { age });
-            rendition.hint(node, children.hinted(), children.parts());
+            rendition.hint(node, children.hinted(), &children.listed());
             if node.live.prefetch {
                 children.fetch_hinted(node);
             }

@@ -8,6 +8,7 @@ use media::Kind;
 use media::hls::{HintKind, MediaPlaylist};
 use media::uri::Resolved;
 
+use super::gate::PartEnds;
 use super::rendition::Address;
 use crate::fill::{self, FillOrder};
 use crate::node::Node;
@@ -20,6 +21,8 @@ pub(super) struct Children {
     hinted: Vec<Child>,
     /// The newest parts that are files of their own.
     parts: Vec<CacheKey>,
+    /// Where parts end that are ranges, by the resource they are ranges of.
+    ranges: Vec<(CacheKey, PartEnds)>,
     /// The newest segments that are files of their own.
     segments: Vec<CacheKey>,
     /// The initialization segments.
@@ -81,6 +84,7 @@ impl Children {
         let target = playlist.target_duration();
         Self {
             hinted: hinted.collect(),
+            ranges: ranges(address, playlist, rules),
             parts,
             segments,
             maps,
@@ -113,9 +117,18 @@ impl Children {
         listed.chain(hinted).cloned()
     }
 
-    /// Returns the keys of the newest listed parts.
-    pub(super) fn parts(&self) -> &[CacheKey] {
-        &self.parts
+    /// Returns the keys of the newest parts and segments that are listed, and not just announced.
+    ///
+    /// A segment whose parts are ranges of it was hinted under its own name.
+    pub(super) fn listed(&self) -> Vec<CacheKey> {
+        self.parts.iter().chain(&self.segments).cloned().collect()
+    }
+
+    /// Says where parts end, so that ranges of growing segments are sent in whole ones (LL-17).
+    pub(super) fn announce(&self, node: &Node) {
+        for (key, ends) in &self.ranges {
+            node.hub.gates.announce(key, ends);
+        }
     }
 
     /// Fetches what is hinted before anyone asks for it (CA-15).
@@ -128,6 +141,41 @@ impl Children {
             );
         }
     }
+}
+
+/// Returns where the newest parts end that are ranges, and the ones that are announced.
+fn ranges(address: &Address, playlist: &MediaPlaylist, rules: &Rules) -> Vec<(CacheKey, PartEnds)> {
+    let mut ends: Vec<(&str, Vec<u64>)> = Vec::new();
+    let mut note = |uri, more: &[u64]| match ends.iter_mut().find(|(known, _)| *known == uri) {
+        Some((_, known)) => known.extend_from_slice(more),
+        None => ends.push((uri, more.to_vec())),
+    };
+    let newest = playlist.parts().rev().take(PARTS_MAX);
+    let mut has_ranges = false;
+    for part in newest {
+        let Some(range) = part.byte_range else {
+            continue;
+        };
+        has_ranges = true;
+        if let Some(start) = range.start {
+            // Each end is a beginning, too: a playlist may have dropped the part before.
+            note(part.uri, &[start, start.saturating_add(range.length)]);
+        }
+    }
+    for hint in playlist.preload_hints() {
+        let start = hint.byterange_start;
+        let is_range = has_ranges || start > 0 || hint.byterange_length.is_some();
+        if hint.kind != HintKind::Part || !is_range {
+            continue;
+        }
+        let length = hint.byterange_length.unwrap_or(0);
+        note(hint.uri, &[start, start.saturating_add(length)]);
+    }
+    let located = ends.into_iter().filter_map(|(uri, ends)| {
+        let (host, target) = locate(address, uri, rules)?;
+        Some((request::key_of_target(&host, &target), PartEnds::of(ends)))
+    });
+    located.collect()
 }
 
 /// Returns host and canonical target of a child URI, in the same normal form as a viewer's request for it.

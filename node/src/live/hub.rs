@@ -11,6 +11,7 @@ use moka::sync::Cache;
 use parking_lot::RwLock;
 
 use super::epochs::Epochs;
+use super::gate::Gates;
 use super::hints::Hints;
 use super::patience::Patience;
 use super::rendition::Rendition;
@@ -26,6 +27,8 @@ pub struct Hub {
     held_max: usize,
     /// What is hinted right now.
     pub(crate) hints: Hints,
+    /// Where parts end that are ranges of a resource.
+    pub(crate) gates: Gates,
     /// What must not be stored any more, because its stream began again.
     pub(crate) epochs: Epochs,
     /// How late a second attempt begins, and how many there may be.
@@ -50,6 +53,7 @@ impl Hub {
             held: AtomicUsize::new(0),
             held_max,
             hints: Hints::default(),
+            gates: Gates::default(),
             epochs: Epochs::default(),
             patience: Patience::default(),
         }

@@ -14,6 +14,7 @@
 mod chain;
 mod children;
 mod epochs;
+mod gate;
 mod hints;
 mod holds;
 mod hub;
@@ -22,6 +23,7 @@ mod patience;
 mod rendition;
 mod version;
 
+pub(crate) use gate::Gate;
 pub use hub::Hub;
 pub(crate) use rendition::can_be_followed;
 pub use rendition::{Address, Phase, Rendition};

@@ -14,6 +14,7 @@ use super::multipart::Multipart;
 use super::{AGE_MILLISECONDS, Answer, Failure, Outcome};
 use crate::body::Body;
 use crate::coding;
+use crate::live::Gate;
 use crate::node::Node;
 use crate::request::{Request, Wants};
 use crate::slices;
@@ -72,7 +73,7 @@ async fn answer(
         held: Duration::ZERO,
     };
     if stored.status != StatusCode::OK {
-        send(&mut answer, stored, 0..u64::MAX);
+        send(&mut answer, stored, 0..u64::MAX, None);
         return Ok(answer);
     }
     // RFC 9110 13.2.2: conditions come before ranges.
@@ -93,7 +94,7 @@ async fn answer(
     if is_text {
         // RFC 9110 14.2: nobody resumes a playlist, and its forms differ by coding.
         answer.fields.remove(header::ACCEPT_RANGES);
-        send(&mut answer, stored, 0..u64::MAX);
+        send(&mut answer, stored, 0..u64::MAX, None);
         return Ok(answer);
     }
     answer
@@ -103,16 +104,25 @@ async fn answer(
         return Box::pin(slices::answer(node, request, kind, stored, *sliced, answer)).await;
     }
     let ranges = ranges_of(request, stored);
-    let chosen = match select(ranges.as_ref(), stored) {
-        RangeAnswer::Wait { .. } => Box::pin(select_later(ranges.as_ref(), stored)).await?,
+    let mut gate = ranges.as_ref().and_then(|_| gate(node, request, stored));
+    let chosen = match select(ranges.as_ref(), stored, gate.as_mut()) {
+        RangeAnswer::Wait { .. } => {
+            Box::pin(select_later(ranges.as_ref(), stored, gate.as_mut())).await?
+        }
         chosen => chosen,
     };
-    answer_ranges(&mut answer, kind, stored, chosen);
+    answer_ranges(&mut answer, kind, stored, chosen, gate);
     Ok(answer)
 }
 
 /// Makes `answer` one of the ranges that were chosen, or of the whole body.
-fn answer_ranges(answer: &mut Answer, kind: Kind, stored: &StoredResponse, chosen: RangeAnswer) {
+fn answer_ranges(
+    answer: &mut Answer,
+    kind: Kind,
+    stored: &StoredResponse,
+    chosen: RangeAnswer,
+    gate: Option<Gate>,
+) {
     match chosen {
         RangeAnswer::Part {
             range,
@@ -124,7 +134,7 @@ fn answer_ranges(answer: &mut Answer, kind: Kind, stored: &StoredResponse, chose
         } => {
             answer.status = StatusCode::PARTIAL_CONTENT;
             answer.fields.insert(header::CONTENT_RANGE, content_range);
-            send(answer, stored, range);
+            send(answer, stored, range, gate);
         }
         RangeAnswer::Parts(ranges) => match stored.body.len_if_complete() {
             Some(length) if allows_multipart(kind) => {
@@ -139,7 +149,7 @@ fn answer_ranges(answer: &mut Answer, kind: Kind, stored: &StoredResponse, chose
                 answer.body = parts.body;
             }
             // RFC 9110 14.2: a server may ignore Range.
-            Some(_) | None => send(answer, stored, 0..u64::MAX),
+            Some(_) | None => send(answer, stored, 0..u64::MAX, None),
         },
         RangeAnswer::NotSatisfiable { content_range } => {
             answer.status = StatusCode::RANGE_NOT_SATISFIABLE;
@@ -148,7 +158,9 @@ fn answer_ranges(answer: &mut Answer, kind: Kind, stored: &StoredResponse, chose
                 .fields
                 .insert(header::CONTENT_LENGTH, HeaderValue::from(0));
         }
-        RangeAnswer::Whole | RangeAnswer::Wait { .. } => send(answer, stored, 0..u64::MAX),
+        RangeAnswer::Whole | RangeAnswer::Wait { .. } => {
+            send(answer, stored, 0..u64::MAX, None);
+        }
     }
 }
 
@@ -173,11 +185,24 @@ fn ranges_of(request: &Request, stored: &StoredResponse) -> Option<ByteRanges> {
     ByteRanges::of(&request.fields).filter(|_| is_ranged)
 }
 
+/// Returns what keeps a range of a growing resource in whole parts, if it has any (LL-17).
+fn gate(node: &Node, request: &Request, stored: &StoredResponse) -> Option<Gate> {
+    match stored.body.len_if_complete() {
+        Some(_) => None,
+        None => node.hub.gates.of(&request.key()),
+    }
+}
+
 /// Finds what answers the ranges as far as the body is there.
-fn select(ranges: Option<&ByteRanges>, stored: &StoredResponse) -> RangeAnswer {
+fn select(
+    ranges: Option<&ByteRanges>,
+    stored: &StoredResponse,
+    gate: Option<&mut Gate>,
+) -> RangeAnswer {
     let body = &stored.body;
     ranges.map_or(RangeAnswer::Whole, |ranges| {
-        ranges.answer(body.progress(), body.len_if_known())
+        let progress = gate.map_or_else(|| body.progress(), |gate| gate.progress(body));
+        ranges.answer(progress, body.len_if_known())
     })
 }
 
@@ -185,25 +210,37 @@ fn select(ranges: Option<&ByteRanges>, stored: &StoredResponse) -> RangeAnswer {
 async fn select_later(
     ranges: Option<&ByteRanges>,
     stored: &StoredResponse,
+    mut gate: Option<&mut Gate>,
 ) -> Result<RangeAnswer, Failure> {
-    while let RangeAnswer::Wait { received } = select(ranges, stored) {
-        let progress = stored.body.received_at_least(received).await;
+    while let RangeAnswer::Wait { received } = select(ranges, stored, gate.as_deref_mut()) {
+        let progress = match &mut gate {
+            Some(gate) => gate.received_at_least(&stored.body, received).await,
+            None => stored.body.received_at_least(received).await,
+        };
         if let BodyState::Failed(_) = progress.state {
             return Err(Failure::ParentBroken);
         }
     }
-    Ok(select(ranges, stored))
+    Ok(select(ranges, stored, gate))
 }
 
-fn send(answer: &mut Answer, stored: &StoredResponse, range: Range<u64>) {
+fn send(answer: &mut Answer, stored: &StoredResponse, range: Range<u64>, gate: Option<Gate>) {
+    let first = range.start;
     let reader = stored.body.reader(range);
-    match reader.remaining_if_known() {
+    let length = reader.remaining_if_known();
+    match length {
         Some(bytes) => answer
             .fields
             .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes)),
         None => answer.fields.remove(header::CONTENT_LENGTH),
     };
-    answer.body = Body::growing(reader);
+    answer.body = match gate {
+        Some(gate) => {
+            let pieces = gate.pieces(stored.body.clone(), reader, first);
+            Body::assembled(pieces, length)
+        }
+        None => Body::growing(reader),
+    };
 }
 
 /// RFC 9111 5.1: `Age` on what comes from the store; LT-01: none on what came straight from the origin.
