@@ -1,9 +1,13 @@
 //! Blocking reload: who is held, until when, and what releases them (rfc8216bis 6.2.5.2).
 
+use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
+use harness::origin::{Origin, ok, whole};
 use harness::{Live, cdn, pass};
 use http::StatusCode;
+use tokio::sync::watch;
 
 const PLAYLIST: &str = "/live/v0/playlist.m3u8";
 
@@ -266,6 +270,77 @@ fn ll_13_a_delta_update_is_made_here_from_the_full_playlist() {
             2,
             "one opening request, one chain request"
         );
+    });
+}
+
+/// Serves a playlist of two-second segments with date ranges; its server leaves out old ones if asked.
+fn dated(origin: &Origin, segments: u64) -> Arc<watch::Sender<(u64, Vec<&'static str>)>> {
+    let state = Arc::new(watch::Sender::new((segments, vec!["ad-1", "ad-2"])));
+    let served = Arc::clone(&state);
+    origin.on(PLAYLIST, move |asked| {
+        let mut states = served.subscribe();
+        async move {
+            let msn = asked.parameter("_HLS_msn").and_then(|v| v.parse().ok());
+            let is_there = |state: &(u64, _)| msn.is_none_or(|msn: u64| state.0 > msn);
+            let state = states.wait_for(is_there).await;
+            let (segments, dates) = state.expect("the stream outlives the scenario").clone();
+            let mut text = String::from(
+                "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:0\n\
+                 #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=12.0,CAN-SKIP-DATERANGES=YES\n",
+            );
+            for id in dates {
+                writeln!(text, "#EXT-X-DATERANGE:ID=\"{id}\",START-DATE=\"2026-01-01\"")
+                    .expect("writing to a string");
+            }
+            for msn in 0..segments {
+                writeln!(text, "#EXTINF:2.0,\nseg{msn}.m4s").expect("writing to a string");
+            }
+            ok(whole(text.into()))
+        }
+    });
+    state
+}
+
+#[test]
+fn ll_14_date_ranges_that_every_player_has_are_left_out_of_an_update_of_both_kinds() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let state = dated(&origin, 20);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        let skip = |value| format!("{PLAYLIST}?_HLS_skip={value}");
+        let early = viewer.get(&skip("v2")).await;
+        assert!(early.text().contains("ad-1"), "since when, nobody knows");
+        assert!(early.text().contains("SKIPPED-SEGMENTS=14\n"));
+        for _ in 0..7 {
+            pass(Duration::from_secs(2)).await;
+            state.send_modify(|(segments, _)| *segments += 1);
+            viewer.get(PLAYLIST).await;
+        }
+        state.send_modify(|(segments, dates)| {
+            *segments += 1;
+            *dates = vec!["ad-2", "ad-3"];
+        });
+        pass(Duration::from_millis(100)).await;
+        let full = viewer.get(PLAYLIST).await;
+        assert!(full.text().contains("ad-2") && full.text().contains("ad-3"));
+        let both = viewer.get(&skip("v2")).await;
+        let text = both.text();
+        assert!(text.contains("#EXT-X-VERSION:10\n"), "{text}");
+        assert!(
+            text.contains("#EXT-X-SKIP:SKIPPED-SEGMENTS=22,RECENTLY-REMOVED-DATERANGES=\"ad-1\"\n")
+        );
+        assert!(!text.contains("ID=\"ad-2\""), "added long ago");
+        assert!(text.contains("ID=\"ad-3\""), "added just now");
+        let segments = viewer.get(&skip("YES")).await;
+        assert!(
+            segments
+                .text()
+                .contains("#EXT-X-SKIP:SKIPPED-SEGMENTS=22\n")
+        );
+        assert!(segments.text().contains("ID=\"ad-2\""));
+        let unknown = viewer.get(&skip("v3")).await;
+        assert_eq!(unknown.body, full.body, "the whole is right for everybody");
     });
 }
 

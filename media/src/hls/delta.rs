@@ -7,15 +7,16 @@
 //! open parts, hints          open parts, hints
 //! ```
 //!
-//! Called by the live hub, which makes one delta per version, and by the lab's players, which merge.
-//! Deliberately not here: which form a request gets. Date ranges are never left out: when each was
-//! added, which LL-14 turns on, cannot be read from a text, and a player keeps what it is given.
+//! Called by the live hub, which makes one delta of each kind per version, and by the lab's players,
+//! which merge. Deliberately not here: which form a request gets, and which date ranges are old enough
+//! to be left out: that cannot be read from a text (`date_ranges`).
 
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
+use super::date_ranges::OldDateRanges;
 use super::media_playlist::MediaPlaylist;
 use super::rows::KeyRow;
 use super::text::Span;
@@ -30,6 +31,18 @@ use super::text::Span;
 /// `None` when the directive is to be ignored (LL-11): no skip boundary, the stream has ended, the
 /// playlist is a delta update itself, nothing is old enough, or the version is not in its header.
 pub fn delta_update(playlist: &MediaPlaylist) -> Option<Bytes> {
+    make(playlist, None)
+}
+
+/// Makes the delta update of a full playlist without its old date ranges (LL-14).
+///
+/// As [`delta_update`]; the version becomes at least 10. `old` is what the history of the rendition
+/// said of this very playlist.
+pub fn delta_update_of_both(playlist: &MediaPlaylist, old: &OldDateRanges) -> Option<Bytes> {
+    make(playlist, Some(old))
+}
+
+fn make(playlist: &MediaPlaylist, old: Option<&OldDateRanges>) -> Option<Bytes> {
     let boundary = playlist.can_skip_until()?;
     if playlist.is_ended() || playlist.facts.skip.is_some() {
         return None;
@@ -44,21 +57,56 @@ pub fn delta_update(playlist: &MediaPlaylist) -> Option<Bytes> {
     let skipped = skippable(playlist, boundary);
     let kept_from = playlist.lines_of(skipped.checked_sub(1)?).end;
     let text = &playlist.text;
+    let left_out = old.map_or_else(Vec::new, |old| lines_of_rows(playlist, &old.rows));
     let mut out = BytesMut::with_capacity(text.len() - (kept_from as usize) + HEADER_BYTES);
-    put_header(&mut out, playlist);
+    // rfc8216bis 8: EXT-X-SKIP needs version 9, and 10 where it stands for date ranges, too.
+    let version = if old.is_some() { 10 } else { 9 };
+    put_header(&mut out, playlist, version, &left_out);
     for line in playlist
         .wide_lines
         .iter()
-        .filter(|line| line.end <= kept_from)
+        .filter(|line| line.end <= kept_from && !left_out.contains(line))
     {
         put_line(&mut out, slice(text, *line));
     }
-    put_line(
-        &mut out,
-        format!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}\n").as_bytes(),
-    );
-    out.put_slice(text.get(kept_from as usize..).unwrap_or_default());
+    out.put_slice(format!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}").as_bytes());
+    if let Some(old) = old {
+        // rfc8216bis 4.4.5.2: required of an update that leaves out date ranges; it may be empty.
+        let removed = old.removed.join("\t");
+        out.put_slice(format!(",RECENTLY-REMOVED-DATERANGES=\"{removed}\"").as_bytes());
+    }
+    out.put_u8(b'\n');
+    let kept = Span {
+        start: kept_from,
+        end: u32::try_from(text.len()).ok()?,
+    };
+    put_without(&mut out, text, kept, &left_out);
     Some(out.freeze())
+}
+
+fn lines_of_rows(playlist: &MediaPlaylist, rows: &[usize]) -> Vec<Span> {
+    let row = |row: &usize| playlist.date_ranges.get(*row);
+    rows.iter().filter_map(row).map(|row| row.line).collect()
+}
+
+/// Writes a span of the text without the lines, ascending, that are left out of it.
+fn put_without(out: &mut BytesMut, text: &Bytes, span: Span, left_out: &[Span]) {
+    let mut from = span.start;
+    for line in left_out {
+        if line.start >= from && line.end <= span.end {
+            let before = Span {
+                start: from,
+                end: line.start,
+            };
+            out.put_slice(slice(text, before));
+            from = line.end;
+        }
+    }
+    let rest = Span {
+        start: from,
+        end: span.end,
+    };
+    out.put_slice(slice(text, rest));
 }
 
 /// Counts the segments that begin further than `boundary` before the end of the last one.
@@ -71,12 +119,11 @@ fn skippable(playlist: &MediaPlaylist, boundary: Duration) -> usize {
     playlist.segments.len() - kept.count()
 }
 
-/// Writes what is before the first segment, with a version that allows `EXT-X-SKIP`.
-fn put_header(out: &mut BytesMut, playlist: &MediaPlaylist) {
+/// Writes what is before the first segment, with a version of at least `version_min`.
+fn put_header(out: &mut BytesMut, playlist: &MediaPlaylist, version_min: u64, left_out: &[Span]) {
     let text = &playlist.text;
     let end = playlist.segments_start;
-    // rfc8216bis 8: EXT-X-SKIP needs version 9.
-    let needs_version = playlist.version() < 9;
+    let needs_version = playlist.version() < version_min;
     let version_line = match playlist.version_line {
         _ if !needs_version => Span { start: end, end },
         Some(line) => line,
@@ -85,23 +132,19 @@ fn put_header(out: &mut BytesMut, playlist: &MediaPlaylist) {
             end: playlist.header_end,
         },
     };
-    out.put_slice(slice(
-        text,
-        Span {
-            start: 0,
-            end: version_line.start,
-        },
-    ));
+    let before = Span {
+        start: 0,
+        end: version_line.start,
+    };
+    put_without(out, text, before, left_out);
     if needs_version {
-        put_line(out, b"#EXT-X-VERSION:9\n");
+        put_line(out, format!("#EXT-X-VERSION:{version_min}\n").as_bytes());
     }
-    out.put_slice(slice(
-        text,
-        Span {
-            start: version_line.end,
-            end,
-        },
-    ));
+    let after = Span {
+        start: version_line.end,
+        end,
+    };
+    put_without(out, text, after, left_out);
 }
 
 /// Why a delta update cannot be merged; the full playlist must be asked for (LL-16).
@@ -153,6 +196,9 @@ pub fn merge_delta(previous: &MediaPlaylist, delta: &MediaPlaylist) -> Result<By
             end: skip.line.start,
         },
     ));
+    if let Some(removed) = skip.recently_removed_date_ranges {
+        put_date_ranges(&mut out, previous, delta, delta.of_text(removed));
+    }
     if count > 0 {
         put_state(&mut out, previous, first);
     }
@@ -161,6 +207,23 @@ pub fn merge_delta(previous: &MediaPlaylist, delta: &MediaPlaylist) -> Result<By
     }
     out.put_slice(text.get(skip.line.end as usize..).unwrap_or_default());
     Ok(out.freeze())
+}
+
+/// Writes the date ranges of an older version that a newer one left out and has not removed (LL-14).
+fn put_date_ranges(
+    out: &mut BytesMut,
+    previous: &MediaPlaylist,
+    delta: &MediaPlaylist,
+    removed: &str,
+) {
+    for range in previous.date_ranges() {
+        let is_removed = removed.split('\t').any(|id| id == range.id);
+        let is_kept = delta.date_ranges().any(|kept| kept.line == range.line);
+        if !is_removed && !is_kept {
+            out.put_slice(range.line.as_bytes());
+            out.put_u8(b'\n');
+        }
+    }
 }
 
 /// Writes what segments before `index` have set and still holds there.

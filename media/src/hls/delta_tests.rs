@@ -6,6 +6,7 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
+use crate::hls::DateRangeHistory;
 use crate::hls::timeline::{Timeline, parse, timeline};
 
 fn text(bytes: &Bytes) -> &str {
@@ -54,6 +55,41 @@ fn ll_13_everything_not_skipped_stays_and_date_ranges_are_never_skipped() {
         segments(102, 6)
     );
     assert_eq!(text(&delta), expected);
+}
+
+#[test]
+fn ll_14_an_update_of_both_kinds_leaves_out_old_date_ranges_wherever_they_stand() {
+    let range = |id: &str| format!("#EXT-X-DATERANGE:ID=\"{id}\",START-DATE=\"2026-01-01\"\n");
+    let head = HEAD.replace("=24", "=24,CAN-SKIP-DATERANGES=YES");
+    let playlist = parse(format!(
+        "{head}{}{}{}{}{}{}{}{}",
+        range("old-0"),
+        range("new-1"),
+        segments(100, 2),
+        range("old-2"),
+        range("new-3"),
+        segments(102, 6),
+        range("old-4"),
+        range("new-5"),
+    ));
+    let old = OldDateRanges {
+        rows: vec![0, 2, 4],
+        removed: vec!["gone".into(), "gone too".into()],
+    };
+    let delta = delta_update_of_both(&playlist, &old).unwrap();
+    let expected = format!(
+        "#EXTM3U\n#EXT-X-VERSION:10\n{}{}{}{}{}{}",
+        head.strip_prefix("#EXTM3U\n").unwrap(),
+        range("new-1"),
+        "#EXT-X-SKIP:SKIPPED-SEGMENTS=2,RECENTLY-REMOVED-DATERANGES=\"gone\tgone too\"\n",
+        range("new-3"),
+        segments(102, 6),
+        range("new-5"),
+    );
+    assert_eq!(text(&delta), expected);
+    let none = delta_update_of_both(&playlist, &OldDateRanges::default()).unwrap();
+    assert!(text(&none).contains(",RECENTLY-REMOVED-DATERANGES=\"\"\n"));
+    assert_eq!(parse(none).date_ranges().len(), 6);
 }
 
 #[test]
@@ -187,6 +223,40 @@ proptest! {
         if let Some(delta) = delta_update(&full) {
             let merged = merge_delta(&previous, &parse(delta)).unwrap();
             prop_assert_eq!(meaning(&parse(merged)), meaning(&full));
+        }
+    }
+
+    #[test]
+    fn ll_14_merging_an_update_of_both_kinds_gives_the_full_playlist(
+        timeline in timeline(),
+        last in 24_usize..38,
+        // rfc8216bis 6.3.7: who has nothing younger than half the skip boundary asks for no update.
+        behind in 0_usize..4,
+        open in 0_u32..6,
+    ) {
+        let offering = |last, open, tail: &str| {
+            let text = timeline.text(last, open, tail);
+            parse(text.replace("CAN-SKIP-UNTIL=12", "CAN-SKIP-UNTIL=12,CAN-SKIP-DATERANGES=YES"))
+        };
+        let mut history = DateRangeHistory::default();
+        let mut old = None;
+        for version in 13..=last {
+            let durations = timeline.segments[..=version].iter().map(|s| s.milliseconds);
+            let now = Duration::from_millis(durations.sum::<u32>().into());
+            old = history.note(&offering(version, 0, ""), now);
+        }
+        let full = offering(last, open, &tail());
+        let previous = offering(last - behind, 0, "");
+        let old = old.expect("eleven segments are longer than the skip boundary");
+        if let Some(delta) = delta_update_of_both(&full, &old) {
+            let delta = parse(delta);
+            prop_assert_eq!(delta.date_ranges().len() + old.rows.len(), full.date_ranges().len());
+            let merged = merge_delta(&previous, &delta).unwrap();
+            let version = |mut list: MediaPlaylist| {
+                list.facts.version = list.facts.version.max(10);
+                list
+            };
+            prop_assert_eq!(meaning(&version(parse(merged))), meaning(&version(full)));
         }
     }
 

@@ -11,6 +11,7 @@
 
 mod answer;
 mod attributes;
+mod date_ranges;
 mod delta;
 mod directives;
 mod lint;
@@ -28,7 +29,8 @@ mod views;
 
 pub use crate::position::{MediaSequenceNumber, Position};
 pub use answer::{Answer, Refusal, advance_part_limit, answer};
-pub use delta::{MergeError, delta_update, merge_delta};
+pub use date_ranges::{DATE_RANGES_MAX, DateRangeHistory, OldDateRanges};
+pub use delta::{MergeError, delta_update, delta_update_of_both, merge_delta};
 pub use directives::{DeliveryDirectives, DirectiveError, Skip};
 pub use lint::{LAPSES_MAX, Lapse, lint};
 pub use media_playlist::MediaPlaylist;

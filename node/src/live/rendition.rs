@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cache::CacheKey;
-use media::hls::{self, DeliveryDirectives, MediaPlaylist, Update};
+use media::hls::{self, DateRangeHistory, DeliveryDirectives, MediaPlaylist, Update};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -55,6 +55,8 @@ pub struct Rendition {
     /// Where its playlist is.
     pub address: Address,
     machine: Mutex<hls::Rendition>,
+    /// Since when its date ranges are there.
+    date_ranges: Mutex<DateRangeHistory>,
     state: watch::Sender<State>,
     is_followed: AtomicBool,
     /// Whether it was purged.
@@ -151,6 +153,7 @@ impl Rendition {
         Arc::new(Self {
             address,
             machine: Mutex::new(hls::Rendition::new()),
+            date_ranges: Mutex::default(),
             state: watch::Sender::new(state),
             is_followed: AtomicBool::new(false),
             is_retired: AtomicBool::new(false),
@@ -228,7 +231,7 @@ impl Rendition {
     /// `before_shown` learns what the version turned out to be before any viewer can see it.
     pub(super) fn offer(
         &self,
-        version: Version,
+        mut version: Version,
         uptime: Duration,
         before_shown: impl FnOnce(&Update),
     ) -> Update {
@@ -236,6 +239,9 @@ impl Rendition {
         let update = self.machine.lock().offer(Arc::clone(&playlist), uptime);
         before_shown(&update);
         let is_shown = matches!(update, Update::Newer { .. } | Update::NewEpoch { .. });
+        if is_shown {
+            version.old_date_ranges = self.old_date_ranges(&update, &playlist, uptime);
+        }
         let phase = if playlist.is_ended() {
             Phase::Ended
         } else {
@@ -250,6 +256,19 @@ impl Rendition {
             !is_unchanged
         });
         update
+    }
+
+    fn old_date_ranges(
+        &self,
+        update: &Update,
+        playlist: &MediaPlaylist,
+        uptime: Duration,
+    ) -> Option<hls::OldDateRanges> {
+        let mut history = self.date_ranges.lock();
+        if matches!(update, Update::NewEpoch { .. }) {
+            *history = DateRangeHistory::default();
+        }
+        history.note(playlist, uptime)
     }
 
     /// Replaces what is hinted; who waits for a withdrawn hint is told (LL-19).

@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache::GrowingBody;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use media::hls::{DeliveryDirectives, MediaPlaylist, delta_update};
+use media::hls::{
+    DeliveryDirectives, MediaPlaylist, OldDateRanges, Skip, delta_update, delta_update_of_both,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::body::Body;
@@ -33,6 +35,10 @@ pub struct Version {
     allows_coding: bool,
     full: Form,
     delta: OnceLock<Option<Form>>,
+    /// The delta update without old date ranges (LL-14).
+    delta_of_both: OnceLock<Option<Form>>,
+    /// Which date ranges may be left out; `None` if that is not known.
+    pub(super) old_date_ranges: Option<OldDateRanges>,
 }
 
 /// A text, with its forms in each content coding, and the validator of the text itself (CA-18).
@@ -57,6 +63,8 @@ impl Version {
             allows_coding,
             full,
             delta: OnceLock::new(),
+            delta_of_both: OnceLock::new(),
+            old_date_ranges: None,
             playlist,
             arrived_at,
             initial_age,
@@ -146,15 +154,31 @@ impl Version {
     }
 
     fn form(&self, directives: &DeliveryDirectives) -> &Form {
-        if directives.skip.is_none() {
-            return &self.full;
-        }
+        let delta = match directives.skip {
+            None => None,
+            Some(Skip::Segments) => self.delta(),
+            // LL-14: where nobody knows since when date ranges are there, all of them stay.
+            Some(Skip::SegmentsAndDateRanges) => self.delta_of_both().or_else(|| self.delta()),
+        };
         // LL-11: without a skip boundary, or at the end of the stream, the directive is ignored.
-        let delta = self.delta.get_or_init(|| {
+        delta.unwrap_or(&self.full)
+    }
+
+    fn delta(&self) -> Option<&Form> {
+        let made = self.delta.get_or_init(|| {
             let text = delta_update(&self.playlist)?;
             Some(Form::new(text, self.allows_coding))
         });
-        delta.as_ref().unwrap_or(&self.full)
+        made.as_ref()
+    }
+
+    fn delta_of_both(&self) -> Option<&Form> {
+        let made = self.delta_of_both.get_or_init(|| {
+            let old = self.old_date_ranges.as_ref()?;
+            let text = delta_update_of_both(&self.playlist, old)?;
+            Some(Form::new(text, self.allows_coding))
+        });
+        made.as_ref()
     }
 
     /// rfc8216bis B.1: a blocking answer is addressed by its version and good for six target
