@@ -4,10 +4,11 @@ use std::path::Path;
 
 use http::Uri;
 use node::config::{
-    self, Common, ConfigError, Effective, Files, Parent, Section, Source, count, flag,
+    self, Common, ConfigError, Effective, Files, Parent, Section, Source, count, flag, network,
     parameter_name, quoted_list, read_parents,
 };
 use node::node::NodeConfig;
+use node::request::Network;
 use node::rules::QueryRule;
 use node::upstream::{ParentConfig, Selection};
 
@@ -29,6 +30,12 @@ pub struct Viewers {
     pub cors: bool,
     /// Whether responses say where their time went, in `Server-Timing`.
     pub server_timing: bool,
+    /// Playlist requests of one connection that are held at once (CA-22).
+    pub held_per_connection_max: usize,
+    /// Playlist requests of one address that are held at once.
+    pub held_per_client_max: usize,
+    /// Proxies whose `X-Forwarded-For` tells the address of a client.
+    pub forwarders: Vec<Network>,
     /// Query parameters that never belong to a key and are not forwarded (CA-02).
     pub query_dropped: Vec<String>,
 }
@@ -38,6 +45,9 @@ impl Default for Viewers {
         Self {
             cors: true,
             server_timing: false,
+            held_per_connection_max: HELD_PER_CONNECTION_MAX,
+            held_per_client_max: HELD_PER_CLIENT_MAX,
+            forwarders: Vec::new(),
             query_dropped: vec!["CMCD".to_owned()],
         }
     }
@@ -112,8 +122,15 @@ impl Config {
         let Viewers {
             cors,
             server_timing,
+            held_per_connection_max,
+            held_per_client_max,
+            forwarders,
             query_dropped,
         } = self.viewers;
+        let mut common = self.common;
+        common.live.held_per_connection_max = Some(held_per_connection_max);
+        common.live.held_per_client_max = Some(held_per_client_max);
+        common.live.forwarders = forwarders;
         let parents = self
             .shields
             .into_iter()
@@ -122,9 +139,7 @@ impl Config {
         let query = QueryRule::Dropped(query_dropped);
         NodeConfig {
             server_timing,
-            ..self
-                .common
-                .into_node_config(parents, Selection::Rendezvous, cors, query)
+            ..common.into_node_config(parents, Selection::Rendezvous, cors, query)
         }
     }
 
@@ -134,6 +149,13 @@ impl Config {
         effective.table("viewers");
         effective.line("cors", self.viewers.cors);
         effective.line("server_timing", self.viewers.server_timing);
+        effective.line(
+            "held_per_connection_max",
+            self.viewers.held_per_connection_max,
+        );
+        effective.line("held_per_client_max", self.viewers.held_per_client_max);
+        let forwarders = self.viewers.forwarders.iter().map(Network::to_string);
+        effective.line("forwarders", quoted_list(&forwarders.collect::<Vec<_>>()));
         effective.line("query_dropped", quoted_list(&self.viewers.query_dropped));
         for shield in &self.shields {
             effective.member("shield");
@@ -158,12 +180,28 @@ fn read_viewers(mut section: Section<'_>) -> Viewers {
     Viewers {
         cors: section.value("cors", default.cors, flag),
         server_timing: section.value("server_timing", default.server_timing, flag),
+        held_per_connection_max: section.value(
+            "held_per_connection_max",
+            default.held_per_connection_max,
+            // PL-13: two per rendition, and as many again while a player switches.
+            count(8..=10_000),
+        ),
+        held_per_client_max: section.value(
+            "held_per_client_max",
+            default.held_per_client_max,
+            count(8..=100_000_000),
+        ),
+        forwarders: section.list("forwarders", default.forwarders, network),
         query_dropped: section.list("query_dropped", default.query_dropped, parameter_name),
     }
 }
 
 const EXAMPLE: &str =
     "add\n  [[shield]]\n  name = \"shield-1\"\n  url = \"https://shield-1.example:8443\"";
+/// A player holds some four, and twice as many while it switches.
+const HELD_PER_CONNECTION_MAX: usize = 64;
+/// Behind one address there may be a thousand households.
+const HELD_PER_CLIENT_MAX: usize = 8192;
 const WEIGHT: u32 = 100;
 const WEIGHT_MAX: u32 = 10_000;
 

@@ -20,9 +20,10 @@ use media::Kind;
 
 use crate::body::Body;
 use crate::interim::InterimOutbox;
+use crate::live::{ConnectionHolds, Holder};
 use crate::node::Node;
 use crate::record::Record;
-use crate::request::{Request, Wants};
+use crate::request::{Client, Request, Wants};
 use crate::respond::{self, Answer, Failure};
 use crate::route::{self, Plan};
 use crate::upload::Upload;
@@ -52,6 +53,11 @@ impl Exchange for Arc<Node> {
         let mut admitted = Request::admit(request, &self.admission());
         if let Ok(request) = &mut admitted {
             request.interim = peer.interim.clone();
+            let address = peer.address.ip();
+            request.holder = Holder {
+                client: Client::of(address, &request.fields, &self.live.forwarders),
+                connection: peer.held.clone(),
+            };
         }
         async move {
             let answered = match &mut admitted {
@@ -141,6 +147,8 @@ pub struct Peer {
     pub is_secure: bool,
     /// Where interim responses to the request under way go, if the connection can send any.
     pub interim: InterimOutbox,
+    /// The requests of the connection that are held.
+    pub held: ConnectionHolds,
 }
 
 /// A version of HTTP as a connection speaks it.

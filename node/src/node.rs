@@ -125,7 +125,7 @@ impl Node {
             relays: Semaphore::new(config.limits.relays_max),
             coders: Coders::default(),
             slices: Slices::new(&config.limits),
-            hub: Hub::new(config.live.renditions_max, config.live.held_max),
+            hub: Hub::new(&config.live),
             upstream,
             streams: Streams::new(&telemetry),
             purges: Purges::default(),
@@ -189,7 +189,7 @@ impl Node {
         Levels {
             store_bytes: self.store.used_bytes(),
             store_responses: self.store.len() as u64,
-            held_requests: self.hub.held() as u64,
+            held_requests: self.hub.held.count() as u64,
             renditions: self.hub.renditions().len() as u64,
             parents: self.upstream.parents().iter().map(level_of).collect(),
             purges: self.purges.level(),

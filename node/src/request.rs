@@ -4,8 +4,10 @@
 //! One normalization serves both the cache key and the request to the parent, so that the two cannot
 //! disagree. Deliberately not here: any knowledge of media.
 
+mod client;
 mod normal;
 
+pub use client::{Client, Network, NetworkError};
 pub(crate) use normal::hex;
 pub use normal::plain_host;
 
@@ -17,6 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::Instant;
 
 use crate::interim::InterimOutbox;
+use crate::live::Holder;
 use crate::respond::Failure;
 use crate::rules::{QueryRule, Rule, Rules};
 
@@ -39,6 +42,8 @@ pub struct Request {
     pub rule: Arc<Rule>,
     /// Where interim responses to it go.
     pub interim: InterimOutbox,
+    /// For whom it is held, if it is.
+    pub holder: Holder,
     key: CacheKey,
     rendition_key: CacheKey,
     /// Whether a child knows of a purge that this node does not: nothing stored here answers it.
@@ -169,6 +174,7 @@ impl Request {
             rule,
             fields: head.headers,
             interim: InterimOutbox::default(),
+            holder: Holder::default(),
             is_ahead: false,
             received_at: Instant::now(),
         })

@@ -4,10 +4,15 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use harness::origin::{Origin, ok, whole};
 use harness::{Live, cdn, pass};
 use http::StatusCode;
+use http_body_util::Full;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 const PLAYLIST: &str = "/live/v0/playlist.m3u8";
 
@@ -361,5 +366,87 @@ fn ca_22_one_held_request_too_many_is_refused_and_the_others_stay() {
         for held in held {
             assert_eq!(held.await.unwrap().status, StatusCode::OK);
         }
+    });
+}
+
+#[test]
+fn ca_22_one_held_request_of_a_client_too_many_is_refused_and_other_clients_are_not() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        let edge = t.node_with("edge", &["origin"], |config| {
+            config.live.held_per_client_max = Some(2);
+            config.live.forwarders = vec!["127.0.0.0/8".parse().unwrap()];
+        });
+        let viewer = t.viewer("edge");
+        let one = [("x-forwarded-for", "203.0.113.9, 198.51.100.1")];
+        let other = [("x-forwarded-for", "203.0.113.9, 198.51.100.2")];
+        viewer.get(PLAYLIST).await;
+        let mut held = vec![
+            viewer.start_with(&directed(2, 0), &one),
+            viewer.start_with(&directed(2, 0), &one),
+            viewer.start_with(&directed(2, 0), &other),
+        ];
+        origin.asked_for_exactly(&directed(2, 0)).await;
+        pass(Duration::from_millis(100)).await;
+        let refused = viewer.get_with(&directed(2, 0), &one).await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.field("retry-after"), "1");
+        held.push(viewer.start_with(&directed(2, 0), &other));
+        let plain = viewer.get_with(PLAYLIST, &one).await;
+        assert_eq!(
+            plain.status,
+            StatusCode::OK,
+            "what is not held has no limit"
+        );
+        live.publish();
+        for held in held {
+            assert_eq!(held.await.unwrap().status, StatusCode::OK);
+        }
+        assert_eq!(edge.levels().held_requests, 0);
+        let text = edge.telemetry().render();
+        assert!(text.contains("seawall_failures_total{failure=\"held_too_many_of_client\"} 1"));
+    });
+}
+
+#[test]
+fn ca_22_one_held_request_of_a_connection_too_many_is_refused_and_other_connections_are_not() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        let edge = t.node_with("edge", &["origin"], |config| {
+            config.live.held_per_connection_max = Some(2);
+        });
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let pipe = t.network().connect("edge").unwrap();
+        let handshake = http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(pipe));
+        let (connection, driver) = handshake.await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { driver.await.is_ok() });
+        let ask = || {
+            let mut connection = connection.clone();
+            let uri = format!("http://live.example{}", directed(2, 0));
+            let request = http::Request::get(uri).body(Full::<Bytes>::default());
+            async move {
+                let answer = connection.send_request(request.unwrap()).await;
+                answer.expect("the node answers").status()
+            }
+        };
+        let (first, second) = (ask(), ask());
+        let mut held = JoinSet::new();
+        held.spawn(first);
+        held.spawn(second);
+        pass(Duration::from_millis(100)).await;
+        assert_eq!(edge.levels().held_requests, 2);
+        assert_eq!(ask().await, StatusCode::SERVICE_UNAVAILABLE);
+        let elsewhere = viewer.start(&directed(2, 0));
+        pass(Duration::from_millis(100)).await;
+        assert_eq!(edge.levels().held_requests, 3);
+        live.publish();
+        assert_eq!(held.join_all().await, [StatusCode::OK; 2]);
+        assert_eq!(elsewhere.await.unwrap().status, StatusCode::OK);
+        let text = edge.telemetry().render();
+        assert!(text.contains("seawall_failures_total{failure=\"held_too_many_of_connection\"} 1"));
     });
 }

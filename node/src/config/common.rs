@@ -245,6 +245,10 @@ fn read_live(mut section: Section<'_>) -> LiveConfig {
         idle_after: section.value("idle_after", default.idle_after, duration(LONG_WAITS)),
         prefetch: section.value("prefetch", default.prefetch, flag),
         held_max: section.value("held_max", default.held_max, count(1..=100_000_000)),
+        // Whoever faces viewers limits each of them; a child holds for many.
+        held_per_client_max: default.held_per_client_max,
+        held_per_connection_max: default.held_per_connection_max,
+        forwarders: default.forwarders,
         renditions_max: section.value(
             "renditions_max",
             default.renditions_max,

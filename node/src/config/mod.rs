@@ -26,8 +26,8 @@ pub use problem::{ConfigError, Problems, Styling, Wrong};
 pub use purge::Purge;
 pub use section::{Item, Section};
 pub use values::{
-    ByteSize, byte_size, count, duration, duration_text, file, flag, host, name, parameter_name,
-    percent, url,
+    ByteSize, byte_size, count, duration, duration_text, file, flag, host, name, network,
+    parameter_name, percent, url,
 };
 
 use std::fs;

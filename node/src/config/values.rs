@@ -12,6 +12,7 @@ use toml::de::DeValue;
 use super::Files;
 use super::problem::Wrong;
 use super::section::Item;
+use crate::request::Network;
 
 /// A number of bytes, written with a binary unit: `512MiB`, `4GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -237,6 +238,21 @@ pub fn host(item: &Item<'_>) -> Result<String, Wrong> {
         "is not a host name",
         "a name, with a port if needed: \"live.example\"",
     ))
+}
+
+/// Returns addresses that begin alike.
+///
+/// # Errors
+///
+/// What is no address, with or without the length of a prefix.
+pub fn network(item: &Item<'_>) -> Result<Network, Wrong> {
+    let allowed =
+        "addresses, by a prefix or one by one: \"10.0.0.0/8\", \"2001:db8::/32\", \"192.0.2.1\"";
+    let wrong = || Wrong::new("is not a network", allowed);
+    match item.value() {
+        DeValue::String(text) => text.parse().map_err(|_| wrong()),
+        _ => Err(wrong()),
+    }
 }
 
 /// Returns the path of a file, relative to the configuration; it must exist where files are checked.

@@ -106,6 +106,7 @@ mod tests {
 
     use super::*;
     use crate::interim::InterimOutbox;
+    use crate::live::ConnectionHolds;
 
     #[derive(Clone)]
     struct Five(StatusCode);
@@ -125,6 +126,7 @@ mod tests {
             protocol,
             is_secure: true,
             interim: InterimOutbox::default(),
+            held: ConnectionHolds::default(),
         });
         let request = Request::builder()
             .method(method)

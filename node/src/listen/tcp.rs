@@ -29,6 +29,7 @@ use super::{ListenLimits, limits};
 use crate::clock::Clock;
 use crate::exchange::{Exchange, Peer, Protocol};
 use crate::interim::InterimOutbox;
+use crate::live::ConnectionHolds;
 use crate::tasks::Tasks;
 use crate::upload::Upload;
 
@@ -76,6 +77,7 @@ pub(super) async fn serve_clear<IO, S>(
         protocol,
         is_secure: false,
         interim: interim_of(protocol),
+        held: ConnectionHolds::default(),
     };
     let connection = Connection {
         answerer,
@@ -124,6 +126,7 @@ pub(super) async fn serve_tls<IO, S>(
         protocol,
         is_secure: true,
         interim: interim_of(protocol),
+        held: ConnectionHolds::default(),
     };
     let connection = Connection {
         answerer,

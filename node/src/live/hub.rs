@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cache::CacheKey;
@@ -13,8 +12,10 @@ use parking_lot::RwLock;
 use super::epochs::Epochs;
 use super::gate::Gates;
 use super::hints::Hints;
+use super::holds::Held;
 use super::patience::Patience;
 use super::rendition::Rendition;
+use crate::node::LiveConfig;
 
 /// The live renditions of a node.
 #[derive(Debug)]
@@ -23,8 +24,8 @@ pub struct Hub {
     renditions_max: usize,
     /// Kinds of child URIs, learned from playlists; bounded by count (CA-01).
     learned: Cache<CacheKey, Learned>,
-    held: AtomicUsize,
-    held_max: usize,
+    /// The requests that are held.
+    pub(crate) held: Arc<Held>,
     /// What is hinted right now.
     pub(crate) hints: Hints,
     /// Where parts end that are ranges of a resource.
@@ -44,14 +45,13 @@ struct Learned {
 }
 
 impl Hub {
-    /// Creates a hub that follows at most `renditions_max` and holds at most `held_max` requests.
-    pub fn new(renditions_max: usize, held_max: usize) -> Self {
+    /// Creates a hub that follows and holds as much as `live` allows.
+    pub fn new(live: &LiveConfig) -> Self {
         Self {
             renditions: RwLock::new(HashMap::new()),
-            renditions_max,
+            renditions_max: live.renditions_max,
             learned: Cache::new(LEARNED_MAX),
-            held: AtomicUsize::new(0),
-            held_max,
+            held: Held::new(live),
             hints: Hints::default(),
             gates: Gates::default(),
             epochs: Epochs::default(),
@@ -123,25 +123,6 @@ impl Hub {
         if self.learned.get(key) != Some(learned) {
             self.learned.insert(key.clone(), learned);
         }
-    }
-
-    /// Returns how many requests are held.
-    pub fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    /// Takes a place for a held request, if one is left (CA-22).
-    pub(super) fn take_place(&self) -> bool {
-        let before = self.held.fetch_add(1, Ordering::Relaxed);
-        if before >= self.held_max {
-            self.give_place_back();
-            return false;
-        }
-        true
-    }
-
-    pub(super) fn give_place_back(&self) {
-        self.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

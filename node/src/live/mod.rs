@@ -24,6 +24,7 @@ mod rendition;
 mod version;
 
 pub(crate) use gate::Gate;
+pub use holds::{ConnectionHolds, Holder};
 pub use hub::Hub;
 pub(crate) use rendition::can_be_followed;
 pub use rendition::{Address, Phase, Rendition};

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::chain;
-use super::holds::Deadlines;
+use super::holds::{Deadlines, Place};
 use super::version::Version;
 use crate::node::Node;
 use crate::request::{self, Request};
@@ -310,19 +310,17 @@ impl Rendition {
     ///
     /// # Errors
     ///
-    /// [`Failure::HeldTooMany`] when the node holds as many as it may (CA-22).
+    /// When the node holds as many as it may, of all or for this client or connection (CA-22).
     pub(super) fn hold(
         &self,
         node: &Arc<Node>,
         request: &Request,
         longest: Duration,
     ) -> Result<Hold, Failure> {
-        if !node.hub.take_place() {
-            return Err(Failure::HeldTooMany);
-        }
+        let place = node.hub.held.take(&request.holder)?;
         let longest = longest.min(self.holds_max).saturating_sub(request.waited());
         Ok(Hold {
-            node: Arc::clone(node),
+            _place: place,
             deadline: self.deadlines.add(longest),
         })
     }
@@ -330,19 +328,13 @@ impl Rendition {
 
 /// A held request's place; dropping it gives the place back.
 pub(super) struct Hold {
-    node: Arc<Node>,
+    _place: Place,
     deadline: Instant,
 }
 
 impl Hold {
     pub(super) fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.node.hub.give_place_back();
     }
 }
 

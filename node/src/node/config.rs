@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::listen::ListenConfig;
 use crate::purge::{ChildrenConfig, WhenLagging};
+use crate::request::Network;
 use crate::rules::Rules;
 use crate::upstream::{ParentConfig, UpstreamConfig};
 
@@ -62,6 +63,12 @@ pub struct LiveConfig {
     pub prefetch: bool,
     /// Held requests per node; one more is refused with 503 (CA-22).
     pub held_max: usize,
+    /// Held requests per client; `None`: as many as the node holds.
+    pub held_per_client_max: Option<usize>,
+    /// Held requests per connection; `None`: as many as the node holds.
+    pub held_per_connection_max: Option<usize>,
+    /// Proxies that are believed when they say whom they forward for.
+    pub forwarders: Vec<Network>,
     /// Renditions followed at once.
     pub renditions_max: usize,
     /// Bytes of one playlist.
@@ -75,6 +82,9 @@ impl Default for LiveConfig {
             idle_after: Duration::from_secs(20),
             prefetch: true,
             held_max: 200_000,
+            held_per_client_max: None,
+            held_per_connection_max: None,
+            forwarders: Vec::new(),
             renditions_max: 10_000,
             playlist_bytes_max: 8 * 1024 * 1024,
         }

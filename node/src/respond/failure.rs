@@ -53,6 +53,12 @@ pub enum Failure {
     /// Too many requests are held (CA-22).
     #[error("too many held requests")]
     HeldTooMany,
+    /// Too many requests of one client are held (CA-22).
+    #[error("too many held requests of one client")]
+    HeldTooManyOfClient,
+    /// Too many requests of one connection are held (CA-22).
+    #[error("too many held requests of one connection")]
+    HeldTooManyOfConnection,
     /// The hint was withdrawn before its resource came (LL-19).
     #[error("hint withdrawn")]
     HintWithdrawn,
@@ -142,7 +148,10 @@ impl Failure {
                 ..Row::refused(StatusCode::LOOP_DETECTED)
             },
             Self::HoldExpired => Row::crowded("http_response_timeout"),
-            Self::HeldTooMany | Self::RelaysTooMany => Row::crowded("connection_limit_reached"),
+            Self::HeldTooMany
+            | Self::HeldTooManyOfClient
+            | Self::HeldTooManyOfConnection
+            | Self::RelaysTooMany => Row::crowded("connection_limit_reached"),
             Self::PurgePending => Row::crowded("http_request_denied"),
             Self::ParentSaturated => Row {
                 stale_may_replace: true,
@@ -196,6 +205,8 @@ impl Failure {
             Self::HeldTooMany => {
                 "Too many requests are held; ask again without delivery directives."
             }
+            Self::HeldTooManyOfClient => "Too many requests are held for this client's address.",
+            Self::HeldTooManyOfConnection => "Too many requests are held on this connection.",
             Self::PurgePending => {
                 "A purge that you have applied has not come here yet; ask again in a second."
             }

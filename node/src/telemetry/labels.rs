@@ -204,6 +204,8 @@ label_values!(Failure {
     TooFarAhead => "too_far_ahead",
     HoldExpired => "hold_expired",
     HeldTooMany => "held_too_many",
+    HeldTooManyOfClient => "held_too_many_of_client",
+    HeldTooManyOfConnection => "held_too_many_of_connection",
     HintWithdrawn => "hint_withdrawn",
     PurgePending => "purge_pending",
     NotStored => "not_stored",

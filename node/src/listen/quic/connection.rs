@@ -21,6 +21,7 @@ use crate::exchange::{Exchange, Peer, Protocol};
 use crate::interim::InterimOutbox;
 use crate::listen::ListenLimits;
 use crate::listen::answer::Answerer;
+use crate::live::ConnectionHolds;
 
 /// Serves one connection until it ends or has drained.
 pub(super) async fn serve<S: Exchange>(
@@ -51,6 +52,7 @@ pub(super) async fn serve<S: Exchange>(
         protocol: Protocol::Http3,
         is_secure: true,
         interim: InterimOutbox::default(),
+        held: ConnectionHolds::default(),
     };
     let connection = Connection {
         quic,
