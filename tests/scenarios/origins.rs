@@ -42,11 +42,12 @@ fn ca_23_a_playlist_that_cannot_be_renewed_is_a_success_for_a_while_and_then_an_
         viewer.get(PLAYLIST).await;
         live.answer_instead(Some((StatusCode::SERVICE_UNAVAILABLE, "")));
         live.publish();
-        pass(Duration::from_secs(3)).await;
+        // The next part was due after half a second; from then on, one target duration of two.
+        pass(Duration::from_millis(2_400)).await;
         let riding = viewer.get(PLAYLIST).await;
         assert_eq!(riding.status, StatusCode::OK);
-        assert_eq!(riding.field("age"), "3", "the truth");
-        pass(Duration::from_secs(2)).await;
+        assert_eq!(riding.field("age"), "2", "the truth");
+        pass(Duration::from_millis(200)).await;
         let frozen = viewer.get(PLAYLIST).await;
         assert!(frozen.status.is_server_error());
         live.answer_instead(None);

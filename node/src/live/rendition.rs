@@ -120,8 +120,7 @@ impl State {
                 Phase::Following | Phase::Ended => Judged::Answer(Arc::clone(version)),
                 // Only the parent can say whether something newer exists (CA-16).
                 Phase::Dormant | Phase::Refreshing => Judged::Hold(self.hold_for(target)),
-                // CA-23: a frozen playlist is a success for one target duration, no longer.
-                Phase::Troubled(_) if version.age(uptime) <= target * 2 => {
+                Phase::Troubled(_) if version.is_presentable(uptime) => {
                     Judged::Answer(Arc::clone(version))
                 }
                 Phase::Troubled(failure) => Judged::Refuse(failure),

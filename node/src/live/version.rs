@@ -86,6 +86,17 @@ impl Version {
         self.initial_age + uptime.saturating_sub(self.arrived_at)
     }
 
+    /// Returns whether the version may be shown while nobody can bring the next one (CA-23).
+    ///
+    /// Until the next one is due it is current: a part's time after it with parts, a target duration
+    /// without. From then on it is frozen, and a success for one target duration: players that get
+    /// the same playlist for longer give up or stall, where an error sends them elsewhere.
+    pub(super) fn is_presentable(&self, uptime: Duration) -> bool {
+        let target = self.playlist.target_duration();
+        let due = self.playlist.part_target().unwrap_or(target);
+        self.age(uptime) <= due + target
+    }
+
     /// Answers `request` with this version, in the coding it wants.
     ///
     /// # Cancel safety
