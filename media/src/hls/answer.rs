@@ -38,10 +38,19 @@ pub enum Refusal {
 /// - LL-10: after the end, positions mean nothing.
 /// - LL-12: neither do they without `CAN-BLOCK-RELOAD`; whether to ask the parent is the caller's.
 pub fn answer(playlist: &MediaPlaylist, directives: &DeliveryDirectives) -> Answer {
+    if !playlist.can_block_reload() {
+        return Answer::Now;
+    }
+    answer_server(playlist, directives)
+}
+
+/// Judges a request of a server that knows that this one holds requests, whatever the playlist says to
+/// viewers.
+pub fn answer_server(playlist: &MediaPlaylist, directives: &DeliveryDirectives) -> Answer {
     let Some(wanted) = directives.position else {
         return Answer::Now;
     };
-    if playlist.is_ended() || !playlist.can_block_reload() || has(playlist, wanted) {
+    if playlist.is_ended() || has(playlist, wanted) {
         return Answer::Now;
     }
     match too_far(playlist, wanted) {

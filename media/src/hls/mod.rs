@@ -21,6 +21,7 @@ mod multivariant;
 mod playlist;
 mod rendition;
 mod rows;
+mod server_control;
 mod text;
 #[cfg(test)]
 mod timeline;
@@ -28,7 +29,7 @@ mod values;
 mod views;
 
 pub use crate::position::{MediaSequenceNumber, Position};
-pub use answer::{Answer, Refusal, advance_part_limit, answer};
+pub use answer::{Answer, Refusal, advance_part_limit, answer, answer_server};
 pub use date_ranges::{DATE_RANGES_MAX, DateRangeHistory, OldDateRanges};
 pub use delta::{MergeError, delta_update, delta_update_of_both, merge_delta};
 pub use directives::{DeliveryDirectives, DirectiveError, Skip};
@@ -37,6 +38,7 @@ pub use media_playlist::MediaPlaylist;
 pub use multivariant::{ChildKind, ChildPlaylist, ContentSteering, MultivariantPlaylist};
 pub use playlist::{Limits, Playlist, PlaylistError};
 pub use rendition::{HintChange, HintedResource, Rendition, Update};
+pub use server_control::with_server_control;
 pub use views::{
     ByteRange, DateRange, Define, HintKind, Key, Map, Part, PlaylistType, PreloadHint,
     RenditionReport, Segment, ServerControl, Skipped,
