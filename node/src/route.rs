@@ -69,9 +69,11 @@ pub fn policy_of_playlist(
 ) -> Arc<Policy> {
     match playlist {
         Playlist::Multivariant(multivariant) => {
+            let opener = Arc::new(address.clone());
             for child in multivariant.media_playlists() {
                 if let Some((host, target)) = live::locate_child(node, address, child.uri) {
                     let key = request::key_of_target(&host, &target);
+                    node.hub.openers.learn(&key, &opener);
                     node.hub.learn(&key, Kind::MediaPlaylist);
                 }
             }
@@ -82,7 +84,7 @@ pub fn policy_of_playlist(
             freshness_ceiling: ENDED_LIFETIME_MAX,
             ..Policy::clone(policy)
         }),
-        // Without blocking reload there is no chain: half a target duration, as rfc8216bis B.1 has it.
+        // Where no chain follows: half a target duration, as rfc8216bis B.1 has it.
         Playlist::Media(media) => Arc::new(Policy {
             freshness_default: media.target_duration() / 2,
             freshness_ceiling: media.target_duration() / 2,

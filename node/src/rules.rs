@@ -5,10 +5,12 @@
 //! written in a file (`config`), and the caching arithmetic that their policies steer (`cache`).
 
 mod fields;
+mod live;
 mod pattern;
 mod policies;
 
 pub use fields::{QueryRule, ResponseFields, refusal_to_forward, refusal_to_strip};
+pub use live::{LiveRule, ViewerUris};
 pub use pattern::{HostPattern, PathPattern, PatternError, Scope, Unmatched};
 pub use policies::{Group, Policies, targeted_fields};
 
@@ -100,6 +102,8 @@ pub struct Rule {
     pub response_fields: ResponseFields,
     /// Whether methods other than GET, HEAD and OPTIONS are relayed; otherwise they get a 405.
     pub relays_methods: bool,
+    /// How live playlists are followed.
+    pub live: LiveRule,
 }
 
 impl Default for Rule {
@@ -111,6 +115,7 @@ impl Default for Rule {
             forwarded_fields: Vec::new(),
             response_fields: ResponseFields::default(),
             relays_methods: false,
+            live: LiveRule::default(),
         }
     }
 }

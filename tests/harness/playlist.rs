@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
@@ -30,9 +31,24 @@ struct State {
     lagging: Option<(u64, u32)>,
     /// What is answered instead of the playlist.
     replacement: Option<(StatusCode, &'static str)>,
+    /// What stands before the playlist until a session is open.
+    closed: Option<Closed>,
     /// Answers no one, not even with an error.
     is_silent: bool,
     fields: Vec<(&'static str, String)>,
+}
+
+/// A session that has to be opened before anything is answered.
+#[derive(Clone, Debug)]
+struct Closed {
+    is_open: Arc<AtomicBool>,
+    status: StatusCode,
+}
+
+impl Closed {
+    fn refusal(&self) -> Option<StatusCode> {
+        (!self.is_open.load(Ordering::SeqCst)).then_some(self.status)
+    }
 }
 
 impl Live {
@@ -45,6 +61,7 @@ impl Live {
             renamed: None,
             lagging: None,
             replacement: None,
+            closed: None,
             is_silent: false,
             fields: Vec::new(),
         };
@@ -103,6 +120,16 @@ impl Live {
             .send_modify(|state| state.replacement = replacement);
     }
 
+    /// Answers with `status` while the flag is not set: the origin's session has ended.
+    pub fn answer_while(&self, is_open: &Arc<AtomicBool>, status: StatusCode) {
+        let closed = Closed {
+            is_open: Arc::clone(is_open),
+            status,
+        };
+        self.state
+            .send_modify(|state| state.closed = Some(closed.clone()));
+    }
+
     /// Answers nobody, until told otherwise.
     pub fn be_silent(&self, is_silent: bool) {
         self.state.send_modify(|state| state.is_silent = is_silent);
@@ -137,6 +164,9 @@ impl Live {
                 now.lagging = now.lagging.and_then(|(p, n)| (n > 1).then_some((p, n - 1)));
             });
         }
+        if let Some(status) = state.closed.as_ref().and_then(Closed::refusal) {
+            return crate::origin::status(status);
+        }
         if let Some((status, text)) = state.replacement {
             let mut reply = Response::new(whole(Bytes::from_static(text.as_bytes())));
             *reply.status_mut() = status;
@@ -168,6 +198,7 @@ impl State {
         self.lagging.is_some()
             || self.is_ended
             || self.replacement.is_some()
+            || self.closed.as_ref().is_some_and(|c| c.refusal().is_some())
             || self.parts >= wanted
     }
 

@@ -229,7 +229,7 @@ fn ll_11_skip_is_ignored_where_the_playlist_offers_none() {
 }
 
 #[test]
-fn ll_12_without_blocking_reload_directives_are_forwarded_and_not_held() {
+fn ll_12_without_blocking_reload_directives_are_ignored_and_nothing_is_held() {
     cdn(|t| async move {
         let origin = t.origin("origin");
         let text = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2,\ns7.ts\n";
@@ -239,6 +239,24 @@ fn ll_12_without_blocking_reload_directives_are_forwarded_and_not_held() {
         ];
         origin.serve(PLAYLIST, &fields, text);
         let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let target = format!("{PLAYLIST}?_HLS_msn=9");
+        let received = viewer.get(&target).await;
+        assert_eq!(received.text(), text);
+        assert_eq!(origin.requests(PLAYLIST), 1, "it is known here");
+    });
+}
+
+#[test]
+fn ll_12_directives_for_what_is_not_followed_are_forwarded_and_not_held() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let text = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2,\ns7.ts\n";
+        origin.serve(PLAYLIST, &[("cache-control", "max-age=1")], text);
+        let _edge = t.node_with("edge", &["origin"], |config| {
+            Arc::make_mut(&mut config.rules.fallback).live.polls = false;
+        });
         let viewer = t.viewer("edge");
         viewer.get(PLAYLIST).await;
         let target = format!("{PLAYLIST}?_HLS_msn=9");

@@ -100,6 +100,7 @@ fn read_saying(section: &mut Section<'_>, base: &Rule) -> Rule {
         ),
         response_fields: read_response_fields(section, &base.response_fields),
         relays_methods: section.value("relay_methods", base.relays_methods, flag),
+        live: base.live.clone(),
     }
 }
 

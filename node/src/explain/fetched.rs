@@ -140,15 +140,15 @@ enum Read {
 }
 
 fn playlist(node: &Node, request: &Request, text: bytes::Bytes, order: &FillOrder) -> Read {
+    let address = Address::of(request);
     match Playlist::parse(text, &node.playlist_limits) {
         Err(_) => Read::Verdict(failed(Failure::NotAPlaylist)),
-        Ok(Playlist::Media(media)) if live::can_be_followed(&media) => {
+        Ok(Playlist::Media(media)) if live::can_be_followed(node, &address, &media) => {
             Read::Verdict(Verdict::Followed {
                 target_duration: media.target_duration(),
             })
         }
         Ok(playlist) => {
-            let address = Address::of(request);
             let policy = route::policy_of_playlist(node, &address, &playlist, &order.policy);
             Read::Under(policy)
         }

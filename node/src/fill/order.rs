@@ -388,8 +388,9 @@ pub(crate) fn date_if_missing(fields: &mut HeaderMap, received_at: SystemTime) {
 }
 
 /// What a parent says to this node only: `Alt-Svc` speaks for the parent (HX-19), and the exact age is
-/// stated anew at each tier (LT-02); `CMSD-Dynamic` is about one response on its way (HX-05).
-const OF_ONE_HOP: [&str; 3] = ["alt-svc", "cmsd-dynamic", "seawall-age-ms"];
+/// stated anew at each tier (LT-02); `CMSD-Dynamic` is about one response on its way (HX-05); whether requests are
+/// held is each node's own affair.
+const OF_ONE_HOP: [&str; 4] = ["alt-svc", "cmsd-dynamic", "seawall-age-ms", "seawall-holds"];
 
 /// Invariant 11: a parent's hold is shorter than its child's timeout.
 pub(crate) const HOLD_MARGIN: Duration = Duration::from_secs(2);

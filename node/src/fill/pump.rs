@@ -22,7 +22,7 @@ use super::order::{Delivery, FillOrder, Judged};
 use super::resume::{Rest, Resumptions};
 use super::{Brought, Filled, Permit};
 use crate::cached::is_error_of_server;
-use crate::live::{self, Address, Version};
+use crate::live::{self, Address};
 use crate::node::Node;
 use crate::respond::Failure;
 use crate::route;
@@ -291,9 +291,9 @@ async fn read_playlist(
     let playlist =
         Playlist::parse(text.clone(), &node.playlist_limits).map_err(|_| Failure::NotAPlaylist)?;
     match playlist {
-        Playlist::Media(media) if live::can_be_followed(&media) => {
+        Playlist::Media(media) if live::can_be_followed(node, address, &media) => {
             let age = age_on_arrival(&head.headers);
-            let version = Version::new(Arc::new(media), &head.headers, node.clock.uptime(), age);
+            let version = live::version_of(node, address, media, &head.headers, age);
             if !order
                 .begun
                 .lets_pass(node, &address.key(), version.fields())
@@ -301,9 +301,12 @@ async fn read_playlist(
                 // Purged meanwhile: for those who asked before, and nobody later.
                 return Ok(once(node, order, asked_at, &head, text));
             }
-            let rendition = live::adopt(node, address, version);
-            let full = Filled::Failed(Failure::ParentSaturated);
-            Ok(Arrived::Once(rendition.map_or(full, Filled::Rendition)))
+            let may_be_sent_as_it_is = !version.parent_holds();
+            match live::adopt(node, address, version) {
+                Some(rendition) => Ok(Arrived::Once(Filled::Rendition(rendition))),
+                None if may_be_sent_as_it_is => Ok(once(node, order, asked_at, &head, text)),
+                None => Ok(Arrived::Once(Filled::Failed(Failure::ParentSaturated))),
+            }
         }
         playlist => {
             let policy = route::policy_of_playlist(node, address, &playlist, &order.policy);

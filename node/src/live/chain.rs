@@ -4,20 +4,21 @@
 //! plain request ──► version ──► blocking reload for the next part ──► version ──► ...
 //! ```
 //!
-//! Nothing here polls: the parent holds each request until it has something new. Timers are used only
-//! to come back after trouble.
+//! The parent holds each request until it has something new. One that cannot is asked plainly, when its
+//! [cadence](super::cadence) says so; otherwise timers are used only to come back after trouble.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use media::hls::{MediaPlaylist, Playlist, Position, Update};
 
+use super::cadence::Cadence;
 use super::children::Children;
 use super::rendition::{Phase, Rendition};
 use super::version::Version;
-use super::{epochs, linter};
+use super::{epochs, linter, poll, reopen};
 use crate::fill::{Ask, HOLD_MARGIN};
 use crate::interim::InterimSink;
 use crate::node::Node;
@@ -53,57 +54,143 @@ impl Drop for Unfollow {
 }
 
 async fn follow(node: &Arc<Node>, rendition: &Arc<Rendition>) {
-    let mut setbacks = 0;
-    // A version that was just adopted is current; one from before a pause is not.
-    let mut wanted = match (rendition.phase(), rendition.version()) {
-        (Phase::Following, Some(version)) => Some(version.playlist.next_position()),
-        _ => {
-            rendition.enter(Phase::Refreshing);
-            None
+    let mut course = Course::begin(node, rendition);
+    loop {
+        course.rest(node, rendition).await;
+        let idle_after = poll::idle_after(node, rendition.version().as_deref());
+        if rendition.is_idle(node.clock.uptime(), idle_after) {
+            return;
         }
-    };
-    while !rendition.is_idle(node.clock.uptime(), node.live.idle_after) {
-        let step = ask(node, rendition, wanted).await;
-        match step {
-            Ok(version) => {
+        let asked_at = node.clock.uptime();
+        match ask(node, rendition, &course).await {
+            Ok(Said::Version(version, conditions)) => {
+                course.conditions = conditions;
                 let playlist = Arc::clone(&version.playlist);
-                let update = publish(node, rendition, version);
-                if wanted.is_some() && update == Update::Unchanged {
-                    let early = Misbehavior::AnsweredEarly;
-                    node.telemetry.record(Event::OriginMisbehaved(early));
-                }
+                let update = publish(node, rendition, *version);
                 if playlist.is_ended() {
                     return;
                 }
-                setbacks = if matters(&update) { 0 } else { setbacks + 1 };
-                wanted = next_wanted(rendition, &update);
+                course.brought(node, rendition, &update, asked_at);
             }
-            Err(failure) => {
-                setbacks += 1;
-                node.telemetry.record(Event::ChainFailed(failure));
-                rendition.enter(Phase::Troubled(failure));
-                // After a refusal only a plain request can tell where the parent is now.
-                wanted = None;
+            Ok(Said::NotModified) => {
+                rendition.enter(Phase::Following);
+                course.brought(node, rendition, &Update::Unchanged, asked_at);
             }
-        }
-        if setbacks > 0 {
-            tokio::time::sleep(pause(rendition, setbacks)).await;
+            Err(trouble) => course.stumbled(node, rendition, trouble).await,
         }
     }
 }
 
-fn matters(update: &Update) -> bool {
-    matches!(update, Update::Newer { .. } | Update::NewEpoch { .. })
+/// Where a chain is, and how it came there.
+struct Course {
+    /// What the parent is asked for; plainly if `None`.
+    wanted: Option<Position>,
+    /// Answers in a row that brought nothing.
+    setbacks: u32,
+    /// When a parent that does not hold requests is asked.
+    cadence: Cadence,
+    /// What makes a plain answer a short one where nothing has changed.
+    conditions: HeaderMap,
+    /// Whether the origin's session was opened again and nothing has come since.
+    has_reopened: bool,
 }
 
-fn next_wanted(rendition: &Rendition, update: &Update) -> Option<Position> {
-    match update {
-        Update::Newer { .. } | Update::NewEpoch { .. } | Update::Unchanged => rendition
-            .version()
-            .map(|version| version.playlist.next_position()),
-        // The parent is behind, or began again: ask where it is.
-        Update::Older => None,
+impl Course {
+    fn begin(node: &Node, rendition: &Rendition) -> Self {
+        let mut course = Self {
+            wanted: None,
+            setbacks: 0,
+            cadence: Cadence::default(),
+            conditions: HeaderMap::new(),
+            has_reopened: false,
+        };
+        match (rendition.phase(), rendition.version()) {
+            // A version that was just adopted is current; one from before a pause is not.
+            (Phase::Following, Some(version)) => {
+                course.wanted = next_position(&version);
+                let uptime = node.clock.uptime();
+                let since = version.age(uptime).saturating_sub(version.initial_age());
+                let arrived_at = uptime.saturating_sub(since);
+                course.cadence.changed(&version.playlist, arrived_at);
+            }
+            _ => rendition.enter(Phase::Refreshing),
+        }
+        course
     }
+
+    /// Waits until it is time to ask: after trouble, or for a parent that has to be polled.
+    async fn rest(&self, node: &Node, rendition: &Rendition) {
+        let version = rendition.version();
+        let is_polled = version.is_some_and(|version| !version.parent_holds());
+        if self.setbacks > 0 {
+            tokio::time::sleep(pause(rendition, self.setbacks)).await;
+        } else if is_polled {
+            let wait = self.cadence.next_poll();
+            tokio::time::sleep(wait.saturating_sub(node.clock.uptime())).await;
+        }
+    }
+
+    /// Notes what an answer turned out to be.
+    fn brought(&mut self, node: &Node, rendition: &Rendition, update: &Update, asked_at: Duration) {
+        let Some(version) = rendition.version() else {
+            return;
+        };
+        self.has_reopened = false;
+        let is_polled = !version.parent_holds();
+        match update {
+            Update::Newer { .. } | Update::NewEpoch { .. } => {
+                self.setbacks = 0;
+                self.cadence.changed(&version.playlist, asked_at);
+            }
+            Update::Unchanged if is_polled => {
+                self.setbacks = 0;
+                self.cadence.unchanged(&version.playlist, asked_at);
+            }
+            Update::Unchanged => {
+                if self.wanted.is_some() {
+                    let early = Misbehavior::AnsweredEarly;
+                    node.telemetry.record(Event::OriginMisbehaved(early));
+                }
+                self.setbacks += 1;
+            }
+            Update::Older => self.setbacks += 1,
+        }
+        self.wanted = match update {
+            Update::Newer { .. } | Update::NewEpoch { .. } | Update::Unchanged => {
+                next_position(&version)
+            }
+            // The parent is behind, or began again: ask where it is.
+            Update::Older => None,
+        };
+    }
+
+    /// Notes that no playlist came, and opens the origin's session again if that may be why (FM-12).
+    async fn stumbled(&mut self, node: &Arc<Node>, rendition: &Rendition, trouble: Trouble) {
+        node.telemetry.record(Event::ChainFailed(trouble.failure()));
+        // After a refusal only a plain request can tell where the parent is now, and what a condition
+        // asks about may be of another session.
+        self.wanted = None;
+        self.conditions.clear();
+        let address = &rendition.address;
+        let may_reopen = node.rules.of(&address.host, &address.path).live.reopens;
+        if trouble.may_be_a_lost_session() && may_reopen {
+            reopen::reopen(node, address).await;
+            if !self.has_reopened {
+                // Viewers do not notice: it is asked again at once.
+                self.has_reopened = true;
+                return;
+            }
+        }
+        self.setbacks += 1;
+        rendition.enter(Phase::Troubled(trouble.failure()));
+    }
+}
+
+/// Returns what to ask for to get the version after this one; `None` if the parent does not hold requests.
+fn next_position(version: &Version) -> Option<Position> {
+    version
+        .parent_holds()
+        .then(|| version.playlist.next_position())
 }
 
 /// A part duration, doubled at each setback, at most a target duration.
@@ -118,18 +205,61 @@ fn pause(rendition: &Rendition, setbacks: u32) -> Duration {
     (part / 2 * 2_u32.saturating_pow(setbacks.min(8) - 1)).min(target)
 }
 
-/// Asks the parent: plainly, or for the version that has `wanted`.
-async fn ask(
-    node: &Arc<Node>,
-    rendition: &Rendition,
-    wanted: Option<Position>,
-) -> Result<Version, Failure> {
+/// What a parent says when it is asked.
+enum Said {
+    /// A playlist, and the conditions under which it need not be said again.
+    Version(Box<Version>, HeaderMap),
+    /// Nothing has changed (RFC 9110 15.4.5).
+    NotModified,
+}
+
+/// Why no playlist came.
+#[derive(Clone, Copy)]
+enum Trouble {
+    /// The parent answered with this status.
+    Status(StatusCode),
+    /// Nothing that could be used came.
+    Failed(Failure),
+}
+
+impl Trouble {
+    /// Returns what it is to viewers.
+    fn failure(self) -> Failure {
+        match self {
+            Self::Status(StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) => {
+                Failure::ParentTimedOut
+            }
+            Self::Status(_) => Failure::ParentBroken,
+            Self::Failed(failure) => failure,
+        }
+    }
+
+    fn may_be_a_lost_session(self) -> bool {
+        match self {
+            Self::Status(status) => reopen::may_be_over(status),
+            Self::Failed(_) => false,
+        }
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Asks the parent: plainly, or for the version that has what is wanted.
+async fn ask(node: &Arc<Node>, rendition: &Rendition, course: &Course) -> Result<Said, Trouble> {
     let address = &rendition.address;
-    let query = match wanted {
+    let query = match course.wanted {
         None => address.query.clone(),
         Some(position) => directed_query(&address.query, position),
     };
-    let is_directed = wanted.is_some();
+    let is_directed = course.wanted.is_some();
+    let mut fields = Arc::clone(&node.forward_fields);
+    if !is_directed && !course.conditions.is_empty() {
+        Arc::make_mut(&mut fields).extend(course.conditions.clone());
+    }
     let answer = Ask {
         host: &address.host,
         target: request::path_and_query(&address.path, &query),
@@ -147,31 +277,27 @@ async fn ask(
         avoid: None,
         interim: InterimSink::default(),
         cdn_loop: None,
-        fields: Arc::clone(&node.forward_fields),
+        fields,
         validated: None,
     }
     .whole(node, node.live.playlist_bytes_max)
     .await?;
-    if answer.head.status != StatusCode::OK {
-        return Err(match answer.head.status {
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-                Failure::ParentTimedOut
-            }
-            _ => Failure::ParentBroken,
-        });
+    match answer.head.status {
+        StatusCode::OK => {}
+        StatusCode::NOT_MODIFIED if !is_directed && !course.conditions.is_empty() => {
+            return Ok(Said::NotModified);
+        }
+        status => return Err(Trouble::Status(status)),
     }
     let playlist = parse(node, answer.text)?;
-    Ok(Version::new(
-        playlist,
-        &answer.head.headers,
-        node.clock.uptime(),
-        answer.age,
-    ))
+    let received = &answer.head.headers;
+    let version = poll::version_of(node, address, playlist, received, answer.age);
+    Ok(Said::Version(Box::new(version), poll::conditions(received)))
 }
 
-fn parse(node: &Node, text: Bytes) -> Result<Arc<MediaPlaylist>, Failure> {
+fn parse(node: &Node, text: Bytes) -> Result<MediaPlaylist, Failure> {
     match Playlist::parse(text, &node.playlist_limits) {
-        Ok(Playlist::Media(playlist)) => Ok(Arc::new(playlist)),
+        Ok(Playlist::Media(playlist)) => Ok(playlist),
         Ok(Playlist::Multivariant(_)) | Err(_) => {
             let malformed = Misbehavior::PlaylistMalformed;
             node.telemetry.record(Event::OriginMisbehaved(malformed));
@@ -206,7 +332,7 @@ pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Ver
     let before = rendition.version();
     let was_followed = rendition.phase() == Phase::Following;
     let update = rendition.offer(version, node.clock.uptime(), |update| {
-        if matters(update) {
+        if matches!(update, Update::Newer { .. } | Update::NewEpoch { .. }) {
             children.announce(node);
         }
         if matches!(update, Update::NewEpoch { .. }) {

@@ -15,6 +15,7 @@ use super::hints::Hints;
 use super::holds::Held;
 use super::patience::Patience;
 use super::rendition::Rendition;
+use super::reopen::Openers;
 use crate::node::LiveConfig;
 
 /// The live renditions of a node.
@@ -34,6 +35,8 @@ pub struct Hub {
     pub(crate) epochs: Epochs,
     /// How late a second attempt begins, and how many there may be.
     pub(crate) patience: Patience,
+    /// Which multivariant playlists opened the way to which renditions.
+    pub(crate) openers: Openers,
 }
 
 /// What a playlist has said about a URI.
@@ -56,6 +59,7 @@ impl Hub {
             gates: Gates::default(),
             epochs: Epochs::default(),
             patience: Patience::default(),
+            openers: Openers::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! viewer ──► answer ──► Rendition (State: newest Version) ──► now, or held until a newer one comes
 //!                          ▲ publish
-//!                        chain: one blocking reload at a time, to one parent
+//!                        chain: one blocking reload or poll at a time, to one parent
 //! ```
 //!
 //! What is here: the hub, its renditions, their versions, the chain that keeps each current.
@@ -11,6 +11,7 @@
 //! What it calls: `media` for every judgment, `upstream` for the chain, `fill` to prefetch.
 //! Deliberately not here: the store. A live playlist is a version, not a stored response.
 
+mod cadence;
 mod chain;
 mod children;
 mod epochs;
@@ -20,13 +21,15 @@ mod holds;
 mod hub;
 mod linter;
 mod patience;
+mod poll;
 mod rendition;
+mod reopen;
 mod version;
 
 pub(crate) use gate::Gate;
 pub use holds::{ConnectionHolds, Holder};
 pub use hub::Hub;
-pub(crate) use rendition::can_be_followed;
+pub(crate) use poll::{can_be_followed, version_of};
 pub use rendition::{Address, Phase, Rendition};
 pub use version::Version;
 
@@ -59,9 +62,11 @@ pub async fn answer(
     let mut states = rendition.subscribe();
     let mut hold = None;
     loop {
-        let judged = states
-            .borrow_and_update()
-            .judge(&directives, node.clock.uptime());
+        let judged = states.borrow_and_update().judge(
+            &directives,
+            request.is_of_child(),
+            node.clock.uptime(),
+        );
         match judged {
             Judged::Answer(version) => {
                 let was_held = hold.is_some();

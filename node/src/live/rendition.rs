@@ -104,7 +104,15 @@ pub(super) enum Judged {
 }
 
 impl State {
-    pub(super) fn judge(&self, directives: &DeliveryDirectives, uptime: Duration) -> Judged {
+    /// Judges a request, of a child of ours or of anybody else.
+    ///
+    /// A child knows that this node holds requests even where the playlist does not say so.
+    pub(super) fn judge(
+        &self,
+        directives: &DeliveryDirectives,
+        is_of_child: bool,
+        uptime: Duration,
+    ) -> Judged {
         let Some(version) = &self.version else {
             return match self.phase {
                 Phase::Troubled(failure) => Judged::Refuse(failure),
@@ -112,7 +120,12 @@ impl State {
             };
         };
         let target = version.playlist.target_duration();
-        match hls::answer(&version.playlist, directives) {
+        let answer = if is_of_child {
+            hls::answer_server(&version.playlist, directives)
+        } else {
+            hls::answer(&version.playlist, directives)
+        };
+        match answer {
             hls::Answer::Now if directives.position.is_some() => {
                 Judged::Answer(Arc::clone(version))
             }
@@ -335,11 +348,6 @@ impl Hold {
     pub(super) fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
     }
-}
-
-/// Returns whether a playlist can be followed by a chain: live, and with blocking reload.
-pub(crate) fn can_be_followed(playlist: &MediaPlaylist) -> bool {
-    playlist.can_block_reload() && !playlist.is_ended()
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -14,6 +14,7 @@ use media::hls::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::poll::HOLDS;
 use crate::body::Body;
 use crate::coding;
 use crate::node::Node;
@@ -33,6 +34,8 @@ pub struct Version {
     initial_age: Duration,
     /// Whether the parent lets its texts be compressed (RFC 9110 7.7).
     allows_coding: bool,
+    /// Whether the parent holds requests for what is to come, whatever the playlist says to viewers.
+    parent_holds: bool,
     full: Form,
     delta: OnceLock<Option<Form>>,
     /// The delta update without old date ranges (LL-14).
@@ -61,6 +64,7 @@ impl Version {
         Self {
             fields: kept_fields(received),
             allows_coding,
+            parent_holds: playlist.can_block_reload(),
             full,
             delta: OnceLock::new(),
             delta_of_both: OnceLock::new(),
@@ -69,6 +73,19 @@ impl Version {
             arrived_at,
             initial_age,
         }
+    }
+
+    /// Returns the version, of a parent that holds requests or does not.
+    pub(super) fn of_parent(self, parent_holds: bool) -> Self {
+        Self {
+            parent_holds,
+            ..self
+        }
+    }
+
+    /// Returns whether the parent can be asked for what comes next; else it has to be polled.
+    pub(crate) fn parent_holds(&self) -> bool {
+        self.parent_holds
     }
 
     /// Returns what the parent said with it.
@@ -161,6 +178,7 @@ impl Version {
         if request.is_of_child() {
             let milliseconds = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
             fields.insert(AGE_MILLISECONDS, HeaderValue::from(milliseconds));
+            fields.insert(HOLDS, HeaderValue::from_static("?1"));
         }
     }
 
@@ -239,7 +257,7 @@ fn kept_fields(received: &HeaderMap) -> HeaderMap {
     fields
 }
 
-const DROPPED: [&str; 18] = [
+const DROPPED: [&str; 19] = [
     "age",
     "cache-control",
     "connection",
@@ -253,6 +271,7 @@ const DROPPED: [&str; 18] = [
     "last-modified",
     "pragma",
     "seawall-age-ms",
+    "seawall-holds",
     "set-cookie",
     "trailer",
     "transfer-encoding",

@@ -140,7 +140,7 @@ const FRAMING: [&str; 10] = [
 ];
 
 /// What a response needs, whoever keeps it (RFC 9110 8, 9111 5, 9211, 9213, 9875).
-const NEEDED: [&str; 29] = [
+const NEEDED: [&str; 30] = [
     "accept-ranges",
     "age",
     "allow",
@@ -164,6 +164,7 @@ const NEEDED: [&str; 29] = [
     "retry-after",
     "seawall-age-ms",
     "seawall-cdn-cache-control",
+    "seawall-holds",
     "surrogate-key",
     "transfer-encoding",
     "vary",

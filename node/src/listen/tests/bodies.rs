@@ -37,7 +37,7 @@ async fn rfc_9110_9_3_2_head_is_the_head_of_get_on_every_protocol() {
 }
 
 /// Fields that protocols write in every way they have: by number, by the number of the name, and in full.
-fn all_kinds_of_fields() -> http::HeaderMap {
+fn all_kinds_of_fields() -> HeaderMap {
     let listed = [
         ("accept-ranges", "bytes"),
         ("access-control-allow-headers", "range"),
@@ -75,7 +75,7 @@ fn all_kinds_of_fields() -> http::HeaderMap {
         ("x-frame-options", "deny"),
         ("a-name-that-does-not-fit-into-seven", "x"),
     ];
-    let mut fields = http::HeaderMap::new();
+    let mut fields = HeaderMap::new();
     for (name, value) in listed {
         fields.append(name, http::HeaderValue::from_static(value));
     }
@@ -114,9 +114,8 @@ async fn rfc_9204_every_protocol_brings_the_same_fields_and_status() {
                 let answer = client.get(&format!("/{status}")).await;
                 assert_eq!(answer.status.as_u16(), status, "{way:?}");
                 for name in fields.keys() {
-                    let values = |of: &http::HeaderMap| -> Vec<_> {
-                        of.get_all(name).iter().cloned().collect()
-                    };
+                    let values =
+                        |of: &HeaderMap| -> Vec<_> { of.get_all(name).iter().cloned().collect() };
                     assert_eq!(values(&answer.headers), values(&fields), "{way:?} {name}");
                 }
             }
