@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use node::Clock;
 use node::config::{Files, duration_text};
-use node::explain::{Explanation, Fetched, Kept, Lifetimes, Verdict, explain, fetch};
+use node::explain::{Explanation, Fetched, Kept, Lifetimes, Live, Verdict, explain, fetch};
 use node::node::{Node, NodeConfig};
 use node::respond::Failure;
 use node::tasks::Tasks;
@@ -207,7 +207,31 @@ impl Lines {
         );
         self.add("plan", &explained.plan);
         self.lifetimes(&explained.lifetimes);
+        if let Some(live) = &explained.live {
+            self.live(live);
+        }
         self.add("parents", &explained.parents.join(", then "));
+    }
+
+    fn live(&mut self, live: &Live) {
+        let polled = if !live.poll {
+            "not followed without blocking reload"
+        } else if live.add_server_control {
+            "polled without blocking reload, and viewers are told that requests are held"
+        } else {
+            "polled without blocking reload"
+        };
+        self.add("live", polled);
+        if let Some(preset) = live.preset {
+            self.add("", &format!("preset {preset}"));
+        }
+        if live.reopen {
+            self.add("", "a session of the origin that ended is opened again");
+        }
+        self.add(
+            "",
+            &format!("URIs made for one viewer: {}", live.viewer_uris),
+        );
     }
 
     fn names(&mut self, label: &str, names: &[String], more: &str) {
@@ -277,7 +301,7 @@ impl Lines {
             Verdict::Followed { target_duration } => self.add(
                 "followed",
                 &format!(
-                    "a live playlist with blocking reload, target duration {}: no copy is kept",
+                    "a live playlist, target duration {}: no copy is kept",
                     duration_text(*target_duration)
                 ),
             ),

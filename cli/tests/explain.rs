@@ -220,7 +220,7 @@ fn a_fetch_reads_playlists() {
         #EXTINF:2,\na.m4s\n";
     let edge_in_front = edge("", &[&answering(live)]);
     let said = text(&edge_in_front, "http://x/live/p.m3u8", &["--fetch"]);
-    let line = "followed a live playlist with blocking reload, target duration 2s: no copy is kept";
+    let line = "followed a live playlist, target duration 2s: no copy is kept";
     assert!(said.contains(line), "{said}");
     let page = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>";
     let edge_in_front = edge("", &[&answering(page)]);

@@ -20,7 +20,7 @@ use crate::node::Node;
 use crate::request::{Request, Wants};
 use crate::respond::Failure;
 use crate::route::{self, Plan};
-use crate::rules::{Group, Unmatched};
+use crate::rules::{Group, LiveRule, Preset, Unmatched};
 
 /// What a node would do with a request.
 #[derive(Clone, Debug, Serialize)]
@@ -51,6 +51,8 @@ pub struct Explanation {
     pub may_be_fetched: bool,
     /// How the response may be kept.
     pub lifetimes: Lifetimes,
+    /// How it is followed, if it is a live playlist.
+    pub live: Option<Live>,
     /// The parents, the one that is asked first before the others.
     pub parents: Vec<String>,
 }
@@ -95,6 +97,33 @@ pub struct Lifetimes {
     pub obey_viewers: bool,
 }
 
+/// How a live playlist is followed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Live {
+    /// The origin that is known by name, if the rule names one.
+    pub preset: Option<&'static str>,
+    /// Whether it is polled where it cannot be waited for.
+    pub poll: bool,
+    /// Whether viewers are then told that requests are held here.
+    pub add_server_control: bool,
+    /// Whether an origin's session that ended is opened again.
+    pub reopen: bool,
+    /// What is done about URIs that are made for one viewer.
+    pub viewer_uris: &'static str,
+}
+
+impl Live {
+    fn of(rule: &LiveRule) -> Self {
+        Self {
+            preset: rule.preset.map(Preset::name),
+            poll: rule.polls,
+            add_server_control: rule.adds_server_control,
+            reopen: rule.reopens,
+            viewer_uris: rule.viewer_uris.name(),
+        }
+    }
+}
+
 /// Explains what `node` would do with a request.
 ///
 /// # Errors
@@ -130,6 +159,7 @@ pub fn explain(node: &Arc<Node>, asked: http::Request<()>) -> Result<Explanation
         plan: words_for(&plan, &request, kind),
         may_be_fetched: matches!(plan, Plan::Live(_) | Plan::Cached),
         lifetimes: Lifetimes::of(&request.rule.policies.of(kind), kind),
+        live: (Group::of(kind) == Group::Playlist).then(|| Live::of(&request.rule.live)),
         parents: node.upstream.preferred(&request.affinity()),
         host: request.host,
     })
@@ -169,7 +199,7 @@ fn words_for(plan: &Plan, request: &Request, kind: Kind) -> String {
                 Wants::Content | Wants::Preflight | Wants::Effect => "",
             };
             let live = if Group::of(kind) == Group::Playlist {
-                "; a live playlist with blocking reload is followed from then on"
+                "; a live playlist is followed from then on"
             } else {
                 ""
             };

@@ -8,11 +8,13 @@ mod fields;
 mod live;
 mod pattern;
 mod policies;
+mod preset;
 
 pub use fields::{QueryRule, ResponseFields, refusal_to_forward, refusal_to_strip};
 pub use live::{LiveRule, ViewerUris};
 pub use pattern::{HostPattern, PathPattern, PatternError, Scope, Unmatched};
 pub use policies::{Group, Policies, targeted_fields};
+pub use preset::Preset;
 
 use std::borrow::Cow;
 use std::sync::Arc;

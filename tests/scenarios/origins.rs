@@ -1,11 +1,13 @@
 //! Origins as they are: headers that forbid what players need, answers that are none.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use harness::origin::{ok, status, whole};
 use harness::{Live, cdn, pass};
 use http::StatusCode;
+use node::rules::{Preset, Rule};
 
 const PLAYLIST: &str = "/live/v0/playlist.m3u8";
 
@@ -29,6 +31,47 @@ fn ca_09_fm_05_a_no_cache_playlist_is_followed_by_one_chain_for_everybody() {
         }
         assert_eq!(origin.requests_exactly(PLAYLIST), 1);
         assert_eq!(origin.requests_exactly(&directed), 1);
+    });
+}
+
+#[test]
+fn ca_09_a_playlist_that_may_not_be_stored_is_shared_where_a_rule_knows_its_origin() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        live.add_field("cache-control", "no-cache, no-store");
+        let _shield = t.node_with("shield", &["origin"], |config| {
+            config.rules.fallback = Arc::new(Preset::Ovenmediaengine.apply(Rule::default()));
+        });
+        let _edge = t.node("edge", &["shield"]);
+        let viewer = t.viewer("edge");
+        for _ in 0..20 {
+            viewer.get(PLAYLIST).await;
+        }
+        let directed = format!("{PLAYLIST}?_HLS_msn=2&_HLS_part=0");
+        let held: Vec<_> = (0..50).map(|_| viewer.start(&directed)).collect();
+        origin.asked_for_exactly(&directed).await;
+        live.publish();
+        for held in held {
+            assert!(held.await.unwrap().text().contains("seg2.0.m4s"));
+        }
+        assert_eq!(origin.requests_exactly(PLAYLIST), 1);
+        assert_eq!(origin.requests_exactly(&directed), 1);
+    });
+}
+
+#[test]
+fn without_such_a_rule_no_store_is_obeyed_to_the_letter() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        live.add_field("cache-control", "no-store");
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        for _ in 0..3 {
+            viewer.get(PLAYLIST).await;
+        }
+        assert_eq!(origin.requests_exactly(PLAYLIST), 3);
     });
 }
 

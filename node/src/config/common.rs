@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::problem::Wrong;
 use super::purge::{Purge, read_purge};
-use super::rules::read_rules;
+use super::rules::{read_live as read_live_rule, read_rules};
 use super::section::{Item, Section};
 use super::values::{byte_size, count, duration, file, file_to_write, flag, name, percent, text};
 use crate::listen::{CertificateSource, ListenConfig, ListenLimits};
 use crate::node::{AccessLogConfig, AdminConfig, LiveConfig, NodeConfig, NodeLimits};
-use crate::rules::{QueryRule, Rules};
+use crate::rules::{LiveRule, QueryRule, Rules};
 use crate::upstream::{ParentConfig, Selection, UpstreamConfig, UpstreamLimits};
 
 /// The part of a configuration that every kind of node has.
@@ -70,14 +70,18 @@ impl Common {
         let name = root.required("name", "\"fra-1\"", name).unwrap_or_default();
         let listen = read_listen(root.table("listen"));
         let store_bytes = read_store(root.table("store"));
+        let mut section = root.table("live");
+        let live = read_live(&mut section);
+        let live_rule = read_live_rule(&mut section, &LiveRule::default());
+        drop(section);
         Self {
             name,
             listen,
             store_bytes,
-            live: read_live(root.table("live")),
+            live,
             limits: read_limits(root.table("limits"), store_bytes),
             upstream: read_upstream(root.table("upstream")),
-            rules: read_rules(root, query),
+            rules: read_rules(root, query, live_rule),
             admin: read_admin(root.table("admin")),
             access_log: read_access_log(root.table("access_log")),
             purge: read_purge(root),
@@ -238,7 +242,7 @@ fn read_store(mut section: Section<'_>) -> u64 {
     section.value("memory", STORE_BYTES, byte_size(MIB..=16 * TIB))
 }
 
-fn read_live(mut section: Section<'_>) -> LiveConfig {
+fn read_live(section: &mut Section<'_>) -> LiveConfig {
     let default = LiveConfig::default();
     LiveConfig {
         hold_max: section.value("hold_max", default.hold_max, duration(WAITS)),

@@ -13,7 +13,7 @@ use super::Common;
 use super::parent::Parent;
 use super::values::{ByteSize, duration_text};
 use crate::listen::CertificateSource;
-use crate::rules::{Group, QueryRule, ResponseFields, Rule, Rules, ScopedRule};
+use crate::rules::{Group, LiveRule, QueryRule, ResponseFields, Rule, Rules, ScopedRule};
 
 /// A configuration in effect, written table by table.
 #[derive(Debug, Default)]
@@ -140,6 +140,9 @@ impl Effective {
         self.line("held_max", live.held_max);
         self.line("renditions_max", live.renditions_max);
         self.line("playlist_bytes_max", size(live.playlist_bytes_max as u64));
+        for (key, value) in live_rule(&common.rules.fallback.live) {
+            self.line(key, value);
+        }
     }
 
     fn limits(&mut self, common: &Common) {
@@ -224,6 +227,9 @@ impl Effective {
                 QueryRule::Kept(names) => self.line("query_kept", quoted_list(names)),
             }
             self.saying(rule);
+            let live = live_rule(&rule.live);
+            let live: Vec<_> = live.iter().map(|(key, v)| format!("{key} = {v}")).collect();
+            self.line("live", format_args!("{{ {} }}", live.join(", ")));
         }
     }
 
@@ -257,7 +263,10 @@ impl Effective {
         }
         self.line("relay_methods", rule.relays_methods);
         for group in Group::ALL {
-            self.line(group.name(), kind(rule.policies.of_group(group)));
+            let policy = rule.policies.of_group(group);
+            let ignores = (policy.ignore_cache_control != all.ignore_cache_control)
+                .then_some(policy.ignore_cache_control);
+            self.line(group.name(), kind(policy, ignores));
         }
     }
 
@@ -286,10 +295,29 @@ fn quoted_path(path: &Path) -> String {
     quoted(&path.display().to_string())
 }
 
-/// Returns what a rule says of one kind of media.
-fn kind(policy: &Policy) -> String {
+/// Returns what `[live]` and a rule's `live` have in common.
+fn live_rule(live: &LiveRule) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(preset) = live.preset {
+        lines.push(("preset", quoted(preset.name())));
+    }
+    lines.extend([
+        ("poll", live.polls.to_string()),
+        ("add_server_control", live.adds_server_control.to_string()),
+        ("reopen", live.reopens.to_string()),
+        ("viewer_uris", quoted(live.viewer_uris.name())),
+        ("viewer_parameters", quoted_list(&live.viewer_parameters)),
+    ]);
+    lines
+}
+
+/// Returns what a rule says of one kind of media, with what it ignores if that is its own.
+fn kind(policy: &Policy, ignores: Option<bool>) -> String {
+    let ignores = ignores.map_or_else(String::new, |ignores| {
+        format!("ignore_cache_control = {ignores}, ")
+    });
     let mut text = format!(
-        "{{ floor = {}, default = {}",
+        "{{ {ignores}floor = {}, default = {}",
         time(policy.freshness_floor),
         time(policy.freshness_default)
     );

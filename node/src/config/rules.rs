@@ -15,16 +15,21 @@ use http::header::HeaderName;
 
 use super::problem::Wrong;
 use super::section::{Item, Section};
-use super::values::{duration, flag, name, parameter_name, percent, text};
+use super::values::{duration, flag, name, one_of, parameter_name, percent, text};
 use crate::rules::{
-    FALLBACK, Group, HostPattern, PathPattern, QueryRule, ResponseFields, Rule, Rules, Scope,
-    ScopedRule, refusal_to_forward, refusal_to_strip, targeted_fields,
+    FALLBACK, Group, HostPattern, LiveRule, PathPattern, Preset, QueryRule, ResponseFields, Rule,
+    Rules, Scope, ScopedRule, ViewerUris, refusal_to_forward, refusal_to_strip, targeted_fields,
 };
 
-/// Reads `[cache]` and every `[[rule]]`; a rule that does not speak of queries has `query`.
-pub(super) fn read_rules(root: &mut Section<'_>, query: &QueryRule) -> Rules {
+/// Reads `[cache]` and every `[[rule]]`; one that does not speak of queries has `query`, one that does not
+/// speak of live playlists `live`.
+pub(super) fn read_rules(root: &mut Section<'_>, query: &QueryRule, live: LiveRule) -> Rules {
     let mut cache = root.table("cache");
-    let fallback = read_saying(&mut cache, &Rule::default());
+    let base = Rule {
+        live,
+        ..Rule::default()
+    };
+    let fallback = read_saying(&mut cache, &base);
     drop(cache);
     let mut listed = Vec::new();
     let mut names = BTreeMap::new();
@@ -51,10 +56,20 @@ pub(super) fn read_rules(root: &mut Section<'_>, query: &QueryRule) -> Rules {
         if !section.has("hosts") && !section.has("paths") {
             everything.get_or_insert_with(|| name.clone());
         }
+        let mut live = section.table("live");
+        let begin = Rule {
+            query: query.clone(),
+            ..fallback.clone()
+        };
+        let base = match live.optional("preset", one_of(&Preset::ALL, Preset::name)) {
+            Some(preset) => preset.apply(begin),
+            None => begin,
+        };
         let rule = Rule {
             name,
-            query: read_query(&mut section, query),
-            ..read_saying(&mut section, &fallback)
+            query: read_query(&mut section, &base.query),
+            live: read_live(&mut live, &base.live),
+            ..read_saying(&mut section, &base)
         };
         listed.push(ScopedRule {
             scope,
@@ -64,6 +79,26 @@ pub(super) fn read_rules(root: &mut Section<'_>, query: &QueryRule) -> Rules {
     Rules {
         listed,
         fallback: Arc::new(fallback),
+    }
+}
+
+/// Reads what `[live]` and the `live` of a rule have in common.
+pub(super) fn read_live(section: &mut Section<'_>, base: &LiveRule) -> LiveRule {
+    LiveRule {
+        preset: base.preset,
+        polls: section.value("poll", base.polls, flag),
+        adds_server_control: section.value("add_server_control", base.adds_server_control, flag),
+        reopens: section.value("reopen", base.reopens, flag),
+        viewer_uris: section.value(
+            "viewer_uris",
+            base.viewer_uris,
+            one_of(&ViewerUris::ALL, ViewerUris::name),
+        ),
+        viewer_parameters: section.list(
+            "viewer_parameters",
+            base.viewer_parameters.clone(),
+            parameter_name,
+        ),
     }
 }
 
@@ -121,7 +156,7 @@ fn read_response_fields(section: &mut Section<'_>, default: &ResponseFields) -> 
 
 /// What a rule says of all kinds of media; `None` leaves each kind what it has.
 struct AllKinds {
-    ignore_cache_control: bool,
+    ignore_cache_control: Option<bool>,
     trusts_date: bool,
     obeys_request_directives: bool,
     stores_set_cookie: bool,
@@ -138,11 +173,7 @@ impl AllKinds {
     fn read(section: &mut Section<'_>, base: &Policy) -> Self {
         let is_targeted = section.value("targeted", !base.targeted_fields.is_empty(), flag);
         Self {
-            ignore_cache_control: section.value(
-                "ignore_cache_control",
-                base.ignore_cache_control,
-                flag,
-            ),
+            ignore_cache_control: section.optional("ignore_cache_control", flag),
             trusts_date: section.value("trust_date", base.trusts_date, flag),
             obeys_request_directives: section.value(
                 "obey_viewers",
@@ -169,7 +200,9 @@ impl AllKinds {
     }
 
     fn change(&self, group: Group, policy: &mut Policy) {
-        policy.ignore_cache_control = self.ignore_cache_control;
+        policy.ignore_cache_control = self
+            .ignore_cache_control
+            .unwrap_or(policy.ignore_cache_control);
         policy.trusts_date = self.trusts_date;
         policy.obeys_request_directives = self.obeys_request_directives;
         policy.stores_set_cookie = self.stores_set_cookie;
@@ -230,6 +263,8 @@ fn read_kind(mut section: Section<'_>, policy: &mut Policy) {
             section.wrong(key, "does not fit the other bounds", allowed);
         }
     }
+    policy.ignore_cache_control =
+        section.value("ignore_cache_control", policy.ignore_cache_control, flag);
     policy.stale_while_revalidate = section.value(
         "stale_while_revalidate",
         policy.stale_while_revalidate,

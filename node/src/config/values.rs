@@ -153,6 +153,24 @@ pub fn flag(item: &Item<'_>) -> Result<bool, Wrong> {
     }
 }
 
+/// Returns the one of `all` that has the name.
+pub(super) fn one_of<T: Copy>(
+    all: &[T],
+    name_of: impl Fn(T) -> &'static str,
+) -> impl Fn(&Item<'_>) -> Result<T, Wrong> {
+    move |item| {
+        let chosen = text(item)?;
+        let found = all.iter().copied().find(|one| name_of(*one) == chosen);
+        found.ok_or_else(|| {
+            let names: Vec<String> = all
+                .iter()
+                .map(|one| format!("\"{}\"", name_of(*one)))
+                .collect();
+            Wrong::new("is none of the choices", names.join(", "))
+        })
+    }
+}
+
 /// Returns a name that may stand in header fields, labels and logs: RFC 9110's token without surprises.
 pub fn name(item: &Item<'_>) -> Result<String, Wrong> {
     let text = text(item)?;

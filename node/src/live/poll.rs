@@ -9,12 +9,14 @@
 //! Who calls it: chains and fills, with every playlist of a parent. Deliberately not here: the asking
 //! (`chain`), and how the tag is written (`media::hls::with_server_control`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, header};
+use media::Kind;
 use media::hls::{MediaPlaylist, Playlist, PlaylistType, with_server_control};
 
 use super::rendition::Address;
@@ -45,12 +47,19 @@ pub(crate) fn version_of(
     initial_age: Duration,
 ) -> Version {
     let parent_holds = playlist.can_block_reload() || received.contains_key(HOLDS);
-    let shown = if rule_of(node, address).live.adds_server_control {
+    let rule = rule_of(node, address);
+    let shown = if rule.live.adds_server_control {
         told_to_hold(node, &playlist).unwrap_or(playlist)
     } else {
         playlist
     };
-    Version::new(Arc::new(shown), received, node.clock.uptime(), initial_age)
+    let mut received = Cow::Borrowed(received);
+    let policy = rule.policies.of(Kind::MediaPlaylist);
+    if policy.ignore_cache_control {
+        // What is ignored here is not said to children and viewers either.
+        received.to_mut().remove(header::CACHE_CONTROL);
+    }
+    Version::new(Arc::new(shown), &received, node.clock.uptime(), initial_age)
         .of_parent(parent_holds)
 }
 

@@ -3,9 +3,13 @@
 //! Who calls it: the live hub and fills of playlists. Deliberately not here: how it is written (`config`),
 //! and what holds for the node as a whole (`LiveConfig`).
 
+use super::preset::Preset;
+
 /// How live playlists of some hosts and paths are followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveRule {
+    /// What it began with, if an operator named it.
+    pub preset: Option<Preset>,
     /// Whether playlists without blocking reload are kept current by one poller.
     pub polls: bool,
     /// Whether viewers of such a playlist are told that this node holds requests.
@@ -22,6 +26,7 @@ pub struct LiveRule {
 impl Default for LiveRule {
     fn default() -> Self {
         Self {
+            preset: None,
             polls: true,
             adds_server_control: false,
             reopens: true,
