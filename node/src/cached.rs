@@ -21,7 +21,7 @@ use http::{StatusCode, header};
 use media::Kind;
 
 use crate::body::Body;
-use crate::fill::{self, Asked, Brought, FillOrder, Filled};
+use crate::fill::{self, Asked, Brought, FillOrder, Filled, Own};
 use crate::live;
 use crate::node::Node;
 use crate::request::Request;
@@ -173,7 +173,12 @@ async fn bring(
             Filled::Unshared(only, refusal) => {
                 let taken = only.lock().take();
                 match taken {
-                    Some(response) => return Ok(relay(node, response, reason, refusal)),
+                    Some(Own::Arriving(response)) => {
+                        return Ok(relay(node, *response, reason, refusal));
+                    }
+                    Some(Own::Read(own)) => {
+                        return answer_brought(node, request, kind, &own, reason, false).await;
+                    }
                     // Somebody else's: this viewer needs its own.
                     None => {
                         (filled, is_collapsed) = (fill::alone(node, &order).await, false);

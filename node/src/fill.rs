@@ -15,6 +15,7 @@ mod ask;
 mod attempt;
 mod begun;
 mod order;
+mod playlist;
 mod pump;
 mod resume;
 
@@ -43,9 +44,18 @@ pub(crate) enum Filled {
     /// The body was a live playlist, which the hub follows from now on.
     Rendition(Arc<Rendition>),
     /// A response that may not be shared: the first to take it has it, the others ask for themselves.
-    Unshared(Arc<Mutex<Option<ForwardResponse>>>, Uncacheable),
+    Unshared(Arc<Mutex<Option<Own>>>, Uncacheable),
     /// Nothing.
     Failed(Failure),
+}
+
+/// A response for one viewer.
+#[derive(Debug)]
+pub(crate) enum Own {
+    /// As it arrives.
+    Arriving(Box<ForwardResponse>),
+    /// Read whole: only its content tells that it is not for all.
+    Read(Brought),
 }
 
 /// A response that a fill brought.

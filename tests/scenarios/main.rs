@@ -29,3 +29,4 @@ mod sessions;
 mod slices;
 mod streams;
 mod tiers;
+mod viewer_uris;

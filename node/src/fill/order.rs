@@ -159,17 +159,21 @@ impl FillOrder {
             fields,
         } = asked;
         let withdrawn = node.hub.hints.withdrawal_of(&key);
+        // CA-13: what is asked for by position may be held by the parent, whoever keeps its playlist.
+        let is_directed = matches!(kind, Kind::MultivariantPlaylist | Kind::MediaPlaylist)
+            && !request.query.directives().is_empty();
         let is_hinted = withdrawn.is_some();
+        let may_be_held = is_hinted || is_directed;
         Self {
             host: request.host.clone(),
             target: request::path_and_query(&request.path, request.query.whole()),
             affinity: request.affinity(),
-            class: if is_hinted {
+            class: if may_be_held {
                 Class::Parked
             } else {
                 Class::Bulk
             },
-            first_byte_timeout: if is_hinted {
+            first_byte_timeout: if may_be_held {
                 node.live.hold_max + HOLD_MARGIN
             } else {
                 node.limits.first_byte_timeout

@@ -1,31 +1,29 @@
 //! The task of one fill: ask, judge, publish, pump, store.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cache::{
     BodyFailure, BodyState, GrowingBody, Reservation, StoredResponse, Uncacheable, Use, Writer,
     judge as judge_use,
 };
-use http::{StatusCode, header};
+use http::StatusCode;
 use http_body_util::BodyExt;
-use media::hls::Playlist;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{age_on_arrival, read_whole};
+use super::ask::read_whole;
 use super::attempt::arrive;
 use super::begun::{Begun, keep};
 use super::order::{Delivery, FillOrder, Judged};
+use super::playlist::{may_be_read, read_playlist};
 use super::resume::{Rest, Resumptions};
-use super::{Brought, Filled, Permit};
+use super::{Brought, Filled, Own, Permit};
 use crate::cached::is_error_of_server;
-use crate::live::{self, Address};
 use crate::node::Node;
 use crate::respond::Failure;
-use crate::route;
 use crate::slices::{self, Received};
 use crate::telemetry::{Event, FillEnding};
 use crate::upstream::{ForwardBody, ForwardResponse};
@@ -190,7 +188,7 @@ pub(super) async fn judge(
         }
         (_, Some(refusal)) if is_of_one_viewer(status, refusal) => {
             node.uncacheable.insert(order.collapse_key.clone(), ());
-            let only = Arc::new(Mutex::new(Some(response)));
+            let only = Arc::new(Mutex::new(Some(Own::Arriving(Box::new(response)))));
             Ok(Arrived::Once(Filled::Unshared(only, refusal)))
         }
         (Delivery::AsItArrives, None) if status == StatusCode::OK => {
@@ -238,25 +236,8 @@ fn validated(node: &Node, order: &FillOrder, judged: Judged) -> Result<Arrived, 
     })))
 }
 
-/// Whether a playlist may be read by this node for all who ask.
-///
-/// `no-cache` asks that it be current on every use: the chain of a live rendition keeps it so (CA-09).
-/// `no-store` and `private` mean what they say, and a playlist that varies is not one for all.
-fn may_be_read(judged: &Judged, refusal: Option<Uncacheable>) -> bool {
-    match refusal {
-        // Encodings are this node's own affair: it asks for none and makes them itself (CA-18).
-        None => judged
-            .stored
-            .variant
-            .names()
-            .all(|name| name == header::ACCEPT_ENCODING),
-        Some(Uncacheable::NoLifetime) => true,
-        Some(_) => false,
-    }
-}
-
 /// A response whose whole body is there.
-fn complete(node: &Node, order: &FillOrder, judged: Judged, bytes: Bytes) -> Arrived {
+pub(super) fn complete(node: &Node, order: &FillOrder, judged: Judged, bytes: Bytes) -> Arrived {
     let stored = StoredResponse {
         body: order.whole_body(&judged.stored, bytes),
         ..(*judged.stored).clone()
@@ -276,66 +257,6 @@ fn complete(node: &Node, order: &FillOrder, judged: Judged, bytes: Bytes) -> Arr
             refusal: refusal.or(Some(Uncacheable::NoLifetime)),
         })),
     }
-}
-
-/// Reads a playlist; a live one that can be followed goes to the hub.
-async fn read_playlist(
-    node: &Arc<Node>,
-    order: &FillOrder,
-    address: &Address,
-    response: ForwardResponse,
-) -> Result<Arrived, Failure> {
-    let asked_at = node.clock.wall_at(response.sent_at);
-    let ForwardResponse { head, body, .. } = response;
-    let text = read_whole(body, node.live.playlist_bytes_max, order.stall_timeout).await?;
-    let playlist =
-        Playlist::parse(text.clone(), &node.playlist_limits).map_err(|_| Failure::NotAPlaylist)?;
-    match playlist {
-        Playlist::Media(media) if live::can_be_followed(node, address, &media) => {
-            let age = age_on_arrival(&head.headers);
-            let version = live::version_of(node, address, media, &head.headers, age);
-            if !order
-                .begun
-                .lets_pass(node, &address.key(), version.fields())
-            {
-                // Purged meanwhile: for those who asked before, and nobody later.
-                return Ok(once(node, order, asked_at, &head, text));
-            }
-            let may_be_sent_as_it_is = !version.parent_holds();
-            match live::adopt(node, address, version) {
-                Some(rendition) => Ok(Arrived::Once(Filled::Rendition(rendition))),
-                None if may_be_sent_as_it_is => Ok(once(node, order, asked_at, &head, text)),
-                None => Ok(Arrived::Once(Filled::Failed(Failure::ParentSaturated))),
-            }
-        }
-        playlist => {
-            let policy = route::policy_of_playlist(node, address, &playlist, &order.policy);
-            let order = FillOrder {
-                policy,
-                ..order.clone()
-            };
-            let body = GrowingBody::full(text.clone());
-            let judged = order.judge(node, asked_at, head.status, &head.headers, body);
-            Ok(complete(node, &order, judged, text))
-        }
-    }
-}
-
-/// A playlist for those who wait for it now, and nobody later.
-fn once(
-    node: &Node,
-    order: &FillOrder,
-    asked_at: SystemTime,
-    head: &http::response::Parts,
-    text: Bytes,
-) -> Arrived {
-    let body = GrowingBody::full(text);
-    let judged = order.judge(node, asked_at, head.status, &head.headers, body);
-    Arrived::Once(Filled::Response(Brought {
-        status: head.status,
-        response: judged.stored,
-        refusal: Some(Uncacheable::NoLifetime),
-    }))
 }
 
 /// Publishes the head and pumps the body; stores the response if it comes whole.

@@ -18,7 +18,8 @@ use super::cadence::Cadence;
 use super::children::Children;
 use super::rendition::{Phase, Rendition};
 use super::version::Version;
-use super::{epochs, linter, poll, reopen};
+use super::viewer_uris::Audience;
+use super::{epochs, linter, poll, reopen, viewer_uris};
 use crate::fill::{Ask, HOLD_MARGIN};
 use crate::interim::InterimSink;
 use crate::node::Node;
@@ -66,6 +67,12 @@ async fn follow(node: &Arc<Node>, rendition: &Arc<Rendition>) {
             Ok(Said::Version(version, conditions)) => {
                 course.conditions = conditions;
                 let playlist = Arc::clone(&version.playlist);
+                let address = &rendition.address;
+                if viewer_uris::judge_version(node, address, &playlist) == Audience::OneViewer {
+                    rendition.retire();
+                    node.hub.forget(&address.key());
+                    return;
+                }
                 let update = publish(node, rendition, *version);
                 if playlist.is_ended() {
                     return;

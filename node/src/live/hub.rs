@@ -16,6 +16,7 @@ use super::holds::Held;
 use super::patience::Patience;
 use super::rendition::Rendition;
 use super::reopen::Openers;
+use super::viewer_uris::SeenUris;
 use crate::node::LiveConfig;
 
 /// The live renditions of a node.
@@ -37,6 +38,8 @@ pub struct Hub {
     pub(crate) patience: Patience,
     /// Which multivariant playlists opened the way to which renditions.
     pub(crate) openers: Openers,
+    /// Whose the URIs of playlists are.
+    pub(crate) seen_uris: SeenUris,
 }
 
 /// What a playlist has said about a URI.
@@ -60,6 +63,7 @@ impl Hub {
             epochs: Epochs::default(),
             patience: Patience::default(),
             openers: Openers::default(),
+            seen_uris: SeenUris::default(),
         }
     }
 

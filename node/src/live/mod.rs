@@ -25,6 +25,7 @@ mod poll;
 mod rendition;
 mod reopen;
 mod version;
+mod viewer_uris;
 
 pub(crate) use gate::Gate;
 pub use holds::{ConnectionHolds, Holder};
@@ -32,6 +33,7 @@ pub use hub::Hub;
 pub(crate) use poll::{can_be_followed, version_of};
 pub use rendition::{Address, Phase, Rendition};
 pub use version::Version;
+pub(crate) use viewer_uris::{Audience, judge as judge_audience};
 
 use std::sync::Arc;
 
@@ -73,6 +75,8 @@ pub async fn answer(
                 return Ok(version.respond(node, request, &directives, was_held).await);
             }
             Judged::Refuse(failure) => return Err(failure),
+            // Nothing will come any more for who is held: the next request begins anew.
+            Judged::Hold(_) if rendition.is_given_up() => return Err(Failure::HoldExpired),
             Judged::Hold(longest) => match &hold {
                 None => hold = Some(rendition.hold(node, request, longest)?),
                 Some(held) if held.is_over() => return Err(Failure::HoldExpired),

@@ -59,7 +59,7 @@ pub struct Rendition {
     date_ranges: Mutex<DateRangeHistory>,
     state: watch::Sender<State>,
     is_followed: AtomicBool,
-    /// Whether it was purged.
+    /// Whether it was purged, or found not to be for all.
     is_retired: AtomicBool,
     /// Uptime in milliseconds at which a viewer last asked.
     last_asked: AtomicU64,
@@ -209,9 +209,14 @@ impl Rendition {
         self.state.receiver_count()
     }
 
-    /// Ends what follows the rendition: it was purged, and the next request begins anew.
+    /// Ends what follows the rendition: it was purged, or is not for all; the next request begins anew.
     pub(crate) fn retire(&self) {
         self.is_retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether it was retired and its chain has ended: no version will come.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.is_retired.load(Ordering::Relaxed) && !self.is_followed.load(Ordering::Acquire)
     }
 
     /// Returns whether nobody asked for `idle_after` and nobody waits, or it was purged.
@@ -301,10 +306,10 @@ impl Rendition {
 
     /// Gives up following; the next viewer starts a new chain.
     pub(super) fn unfollow(&self) {
+        self.is_followed.store(false, Ordering::Release);
         if self.phase() != Phase::Ended {
             self.enter(Phase::Dormant);
         }
-        self.is_followed.store(false, Ordering::Release);
     }
 
     /// Waits for `future` while waking held requests whose deadline passes.

@@ -163,4 +163,8 @@ pub enum Misbehavior {
     DateJumped,
     /// A fragmented MP4 segment has no initialization segment.
     MapMissing,
+    /// The URIs of a playlist are made for one viewer (CA-10).
+    UrisOfOneViewer,
+    /// The URIs of a playlist may be made for one viewer.
+    UrisSuspicious,
 }

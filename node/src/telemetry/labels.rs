@@ -166,6 +166,8 @@ label_values!(Misbehavior {
     TooLong => "too_long",
     DateJumped => "date_jumped",
     MapMissing => "map_missing",
+    UrisOfOneViewer => "uris_of_one_viewer",
+    UrisSuspicious => "uris_suspicious",
 });
 label_values!(Outcome {
     Hit => "hit",
