@@ -4,6 +4,7 @@
 //! text ──► Playlist ─┬─► MultivariantPlaylist
 //!                    └─► MediaPlaylist ─┬─► answer       (one request against one version)
 //!                                       ├─► delta_update (the short form of a version)
+//!                                       ├─► redact       (a version without what was purged)
 //!                                       └─► Rendition    (versions over time)
 //! ```
 //!
@@ -19,9 +20,11 @@ mod media_parser;
 mod media_playlist;
 mod multivariant;
 mod playlist;
+mod redact;
 mod rendition;
 mod rows;
 mod server_control;
+mod stretch;
 mod text;
 #[cfg(test)]
 mod timeline;
@@ -37,8 +40,10 @@ pub use lint::{LAPSES_MAX, Lapse, lint};
 pub use media_playlist::MediaPlaylist;
 pub use multivariant::{ChildKind, ChildPlaylist, ContentSteering, MultivariantPlaylist};
 pub use playlist::{Limits, Playlist, PlaylistError};
+pub use redact::{PURGED_URI, redact};
 pub use rendition::{HintChange, HintedResource, Rendition, Update};
 pub use server_control::with_server_control;
+pub use stretch::{Meant, Stretch};
 pub use views::{
     ByteRange, DateRange, Define, HintKind, Key, Map, Part, PlaylistType, PreloadHint,
     RenditionReport, Segment, ServerControl, Skipped,

@@ -129,6 +129,11 @@ impl Rendition {
         self.expects_epoch = true;
     }
 
+    /// Replaces what is shown by the same version in other words: part of it was purged.
+    pub fn restate(&mut self, playlist: Arc<MediaPlaylist>) {
+        self.current = Some(playlist);
+    }
+
     /// Judges a playlist that arrived at `now`, and shows it if it is newer.
     ///
     /// `now` is of any clock that does not run backwards. A delta update says too little to be judged
