@@ -8,7 +8,7 @@
 //!
 //! Two answers for one key are of the same question, so their URIs should be the same. If all of them differ in
 //! the same place, and within each answer that place has one value, it is a token. Whose, its name or
-//! the viewers say; docs/decisions/0009 has the reasons. Nothing is asked of the origin for this.
+//! the viewers say; docs/decisions/0010 has the reasons. Nothing is asked of the origin for this.
 //!
 //! Who calls it: fills and chains, with each playlist that they read, before anybody is given it. Deliberately
 //! not here: giving each viewer its own (`cached`).
