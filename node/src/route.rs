@@ -45,6 +45,9 @@ pub fn plan(node: &Node, request: &Request) -> (Plan, Kind) {
         return (Plan::Live(rendition), Kind::MediaPlaylist);
     }
     let kind = kind_of(node, request);
+    if node.purges.deny(request, kind) {
+        return (Plan::Refuse(Failure::Purged), kind);
+    }
     let is_playlist = matches!(kind, Kind::MultivariantPlaylist | Kind::MediaPlaylist);
     if is_playlist && live::parse_directives(request).is_err() {
         // LL-05, LL-06: malformed directives are refused without asking the origin.

@@ -21,6 +21,7 @@ mod origins;
 mod polling;
 mod purge_feed;
 mod purging;
+mod purging_timeline;
 mod ranges;
 mod refusals;
 mod relay;

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use cache::{GrowingBody, StoredResponse, Uncacheable};
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use media::hls::Playlist;
 use parking_lot::Mutex;
 
@@ -23,6 +23,7 @@ use super::pump::{Arrived, complete};
 use super::{Brought, Filled, Own};
 use crate::live::{self, Address, Audience};
 use crate::node::Node;
+use crate::purge;
 use crate::respond::Failure;
 use crate::route;
 use crate::upstream::ForwardResponse;
@@ -52,12 +53,14 @@ pub(super) async fn read_playlist(
     response: ForwardResponse,
 ) -> Result<Arrived, Failure> {
     let asked_at = node.clock.wall_at(response.sent_at);
-    let ForwardResponse { head, body, .. } = response;
+    let ForwardResponse { mut head, body, .. } = response;
     let text = read_whole(body, node.live.playlist_bytes_max, order.stall_timeout).await?;
     let playlist =
         Playlist::parse(text.clone(), &node.playlist_limits).map_err(|_| Failure::NotAPlaylist)?;
     let audience = live::judge_audience(node, address, &order.collapse_key, &playlist);
     if audience == Audience::OneViewer {
+        let playlist = without_purged(node, address, playlist, &mut head.headers)?;
+        let text = playlist.text().clone();
         return Ok(for_one_viewer(node, order, address, asked_at, (head, text)));
     }
     match playlist {
@@ -74,11 +77,18 @@ pub(super) async fn read_playlist(
             let may_be_sent_as_it_is = !version.parent_holds();
             match live::adopt(node, address, version) {
                 Some(rendition) => Ok(Arrived::Once(Filled::Rendition(rendition))),
-                None if may_be_sent_as_it_is => Ok(once(node, order, asked_at, &head, text)),
+                None if may_be_sent_as_it_is => {
+                    let playlist = Playlist::parse(text, &node.playlist_limits)
+                        .map_err(|_| Failure::NotAPlaylist)?;
+                    let playlist = without_purged(node, address, playlist, &mut head.headers)?;
+                    Ok(once(node, order, asked_at, &head, playlist.text().clone()))
+                }
                 None => Ok(Arrived::Once(Filled::Failed(Failure::ParentSaturated))),
             }
         }
         playlist => {
+            let playlist = without_purged(node, address, playlist, &mut head.headers)?;
+            let text = playlist.text().clone();
             let policy = route::policy_of_playlist(node, address, &playlist, &order.policy);
             let order = FillOrder {
                 policy,
@@ -88,6 +98,21 @@ pub(super) async fn read_playlist(
             let judged = order.judge(node, asked_at, head.status, &head.headers, body);
             Ok(complete(node, &order, judged, text))
         }
+    }
+}
+
+/// Takes what was purged out of a playlist that no chain keeps.
+fn without_purged(
+    node: &Node,
+    address: &Address,
+    playlist: Playlist,
+    fields: &mut HeaderMap,
+) -> Result<Playlist, Failure> {
+    match playlist {
+        Playlist::Media(media) => purge::redacted_to_store(node, address, media, fields)
+            .map(Playlist::Media)
+            .map_err(|_| Failure::NotAPlaylist),
+        Playlist::Multivariant(_) => Ok(playlist),
     }
 }
 

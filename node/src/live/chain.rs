@@ -23,6 +23,7 @@ use super::{epochs, linter, poll, reopen, viewer_uris};
 use crate::fill::{Ask, HOLD_MARGIN};
 use crate::interim::InterimSink;
 use crate::node::Node;
+use crate::purge;
 use crate::request::{self, Query};
 use crate::respond::Failure;
 use crate::rules::QueryRule;
@@ -326,6 +327,14 @@ fn directed_query(query: &str, position: Position) -> String {
 
 /// Shows a version to who waits, remembers what its URIs are, and fetches what it hints.
 pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Version) -> Update {
+    let _publishing = rendition.publishing();
+    let (version, is_redacted) = match purge::redacted(node, &rendition.address, &version.playlist)
+    {
+        Ok(None) => (version, false),
+        Ok(Some(redacted)) => (version.without(redacted), true),
+        // What cannot be shown without what was purged is not shown.
+        Err(_) => return Update::Older,
+    };
     let playlist = Arc::clone(&version.playlist);
     let age = version.initial_age();
     let children = Children::of(node, &rendition.address, &playlist);
@@ -352,7 +361,8 @@ pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Ver
             );
         }
     });
-    if was_followed {
+    // What was taken away here is no lapse of the origin.
+    if was_followed && !is_redacted {
         linter::inspect(node, rendition, before.as_deref(), &playlist, &update);
     }
     match &update {

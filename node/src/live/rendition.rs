@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use cache::CacheKey;
 use media::hls::{self, DateRangeHistory, DeliveryDirectives, MediaPlaylist, Update};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use purge_log::Counts;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::chain;
+use super::children::Children;
 use super::holds::{Deadlines, Place};
 use super::version::Version;
 use crate::node::Node;
+use crate::purge;
 use crate::request::{self, Request};
 use crate::respond::Failure;
 
@@ -57,6 +60,8 @@ pub struct Rendition {
     machine: Mutex<hls::Rendition>,
     /// Since when its date ranges are there.
     date_ranges: Mutex<DateRangeHistory>,
+    /// Held while a version is rewritten and shown: no version passes a purge that way.
+    publishing: Mutex<()>,
     state: watch::Sender<State>,
     is_followed: AtomicBool,
     /// Whether it was purged, or found not to be for all.
@@ -166,6 +171,7 @@ impl Rendition {
             address,
             machine: Mutex::new(hls::Rendition::new()),
             date_ranges: Mutex::default(),
+            publishing: Mutex::new(()),
             state: watch::Sender::new(state),
             is_followed: AtomicBool::new(false),
             is_retired: AtomicBool::new(false),
@@ -237,6 +243,39 @@ impl Rendition {
                 .store(milliseconds(uptime + every), Ordering::Relaxed);
         }
         may_tell
+    }
+
+    /// Takes the right to show a version.
+    pub(super) fn publishing(&self) -> MutexGuard<'_, ()> {
+        self.publishing.lock()
+    }
+
+    /// Shows the newest version without what was purged; returns what that meant. Nobody who waits is
+    /// released by it: nothing new has come.
+    pub(crate) fn redact(&self, node: &Node) -> Counts {
+        let _publishing = self.publishing();
+        let Some(version) = self.version() else {
+            return Counts::default();
+        };
+        let Ok(redacted) = purge::redacted(node, &self.address, &version.playlist) else {
+            self.retire();
+            node.hub.forget(&self.address.key());
+            return Counts::default();
+        };
+        let Some(redacted) = redacted else {
+            return Counts::default();
+        };
+        let mut counts = redacted.counts;
+        counts.responses += 1;
+        counts.bytes += version.playlist.text().len() as u64;
+        let version = version.without(redacted);
+        let playlist = Arc::clone(&version.playlist);
+        let children = Children::of(node, &self.address, &playlist);
+        self.hint(node, children.hinted(), &children.listed());
+        self.machine.lock().restate(playlist);
+        self.state
+            .send_modify(|state| state.version = Some(Arc::new(version)));
+        counts
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<State> {

@@ -18,6 +18,7 @@ use super::poll::HOLDS;
 use crate::body::Body;
 use crate::coding;
 use crate::node::Node;
+use crate::purge::Redacted;
 use crate::request::{Request, Wants};
 use crate::respond::{AGE_MILLISECONDS, Answer, Outcome, is_not_modified};
 
@@ -42,6 +43,8 @@ pub struct Version {
     delta_of_both: OnceLock<Option<Form>>,
     /// Which date ranges may be left out; `None` if that is not known.
     pub(super) old_date_ranges: Option<OldDateRanges>,
+    /// Uptime until which no delta update is made: what it would skip was rewritten.
+    whole_until: Duration,
 }
 
 /// A text, with its forms in each content coding, and the validator of the text itself (CA-18).
@@ -69,6 +72,7 @@ impl Version {
             delta: OnceLock::new(),
             delta_of_both: OnceLock::new(),
             old_date_ranges: None,
+            whole_until: Duration::ZERO,
             playlist,
             arrived_at,
             initial_age,
@@ -86,6 +90,28 @@ impl Version {
     /// Returns whether the parent can be asked for what comes next; else it has to be polled.
     pub(crate) fn parent_holds(&self) -> bool {
         self.parent_holds
+    }
+
+    /// Returns the same version without what was purged.
+    pub(super) fn without(&self, purged: Redacted) -> Self {
+        let Redacted {
+            playlist,
+            whole_until,
+            ..
+        } = purged;
+        Self {
+            fields: self.fields.clone(),
+            arrived_at: self.arrived_at,
+            initial_age: self.initial_age,
+            allows_coding: self.allows_coding,
+            parent_holds: self.parent_holds,
+            full: Form::new(playlist.text().clone(), self.allows_coding),
+            delta: OnceLock::new(),
+            delta_of_both: OnceLock::new(),
+            old_date_ranges: self.old_date_ranges.clone(),
+            whole_until,
+            playlist,
+        }
     }
 
     /// Returns what the parent said with it.
@@ -126,7 +152,7 @@ impl Version {
         directives: &DeliveryDirectives,
         was_held: bool,
     ) -> Answer {
-        let form = self.form(directives);
+        let form = self.form(directives, node.clock.uptime());
         let chosen = coding::choose(node, &request.fields, &form.text).await;
         let mut fields = self.fields.clone();
         fields.insert(header::ETAG, form.etag.clone());
@@ -182,8 +208,10 @@ impl Version {
         }
     }
 
-    fn form(&self, directives: &DeliveryDirectives) -> &Form {
-        let delta = match directives.skip {
+    fn form(&self, directives: &DeliveryDirectives, uptime: Duration) -> &Form {
+        // A player would merge a delta with what it was told before a purge; LL-11 lets a directive be ignored.
+        let skip = directives.skip.filter(|_| uptime >= self.whole_until);
+        let delta = match skip {
             None => None,
             Some(Skip::Segments) => self.delta(),
             // LL-14: where nobody knows since when date ranges are there, all of them stay.

@@ -14,10 +14,13 @@ use cache::{
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use media::Kind;
 use purge_log::feed::Position;
 use purge_log::{Counts, Entry, Mode, PurgeRequest, Sequence, Target, Url};
 use tokio::time::Instant;
 
+use super::redactions::Redactions;
+use super::timeline::{self, Part};
 use super::{Apply, Children, Follower, Standing, Verdict};
 use crate::live::Rendition;
 use crate::node::Node;
@@ -28,6 +31,8 @@ use crate::telemetry::{Event, PurgeLevel};
 #[derive(Debug)]
 pub(crate) struct Purges {
     fence: Fence<Arc<[PurgeTarget]>>,
+    /// Stretches of timelines that are gone.
+    pub(super) redactions: Redactions,
     follower: OnceLock<Follower>,
 }
 
@@ -35,6 +40,7 @@ impl Default for Purges {
     fn default() -> Self {
         Self {
             fence: Fence::new(REMEMBERED_MAX),
+            redactions: Redactions::default(),
             follower: OnceLock::new(),
         }
     }
@@ -54,6 +60,14 @@ impl Purges {
                 .iter()
                 .any(|target| target.means_fill(&key, Some(fields)))
         })
+    }
+
+    /// Returns whether a request is for what was purged with part of a timeline, and must not be fetched again.
+    pub(crate) fn deny(&self, request: &Request, kind: Kind) -> bool {
+        self.redactions.is_any()
+            && self
+                .redactions
+                .denies(&request.host, &request.path, &request.key(), kind)
     }
 
     /// Raises the fence for everything: nothing that began before is stored.
@@ -178,6 +192,9 @@ impl Apply for Applier {
 
 /// Applies a purge to `node`; returns what it meant.
 pub(crate) fn apply(node: &Node, request: &PurgeRequest) -> Counts {
+    if let Some(part) = part_of(request) {
+        return timeline::purge(node, &part);
+    }
     let targets = node.purges.raise(targets_of(node, &request.target));
     let cut = node.fills.unlink_where(|key, filled| {
         let response = filled.and_then(|filled| filled.response());
@@ -210,6 +227,9 @@ pub(crate) fn apply(node: &Node, request: &PurgeRequest) -> Counts {
 
 /// Returns what a purge would mean to `node`.
 fn count(node: &Node, request: &PurgeRequest) -> Counts {
+    if let Some(part) = part_of(request) {
+        return timeline::count(node, &part);
+    }
     let targets = targets_of(node, &request.target);
     let mut counts = Counts::default();
     for rendition in meant_renditions(node, &targets) {
@@ -222,7 +242,23 @@ fn count(node: &Node, request: &PurgeRequest) -> Counts {
     counts
 }
 
-fn add(counts: &mut Counts, purged: Purged) {
+/// Returns the part of a timeline that is to be gone, if that is what is asked for.
+fn part_of(request: &PurgeRequest) -> Option<Part> {
+    match (&request.target, request.mode) {
+        (
+            Target::Stream {
+                host,
+                path,
+                range: Some(range),
+            },
+            Mode::Hard,
+        ) => Some(Part::new(plain_host(host), path, *range)),
+        // A soft purge rewrites nothing, and what is asked about once too often stays as it is.
+        _ => None,
+    }
+}
+
+pub(super) fn add(counts: &mut Counts, purged: Purged) {
     counts.responses += purged.responses;
     counts.bytes += purged.body_bytes;
 }
@@ -260,7 +296,7 @@ fn targets_of(node: &Node, target: &Target) -> Vec<PurgeTarget> {
             .map(|Url { host, path, query }| url(node, host, path, query))
             .collect(),
         // A stretch of a timeline names no URLs, and which of them were in it cannot be told any more
-        // once a playlist has moved on: the whole presentation goes, which is never too little.
+        // once a playlist has moved on: the whole presentation is revalidated, which is never too little.
         Target::Prefix { host, path } | Target::Stream { host, path, .. } => {
             vec![PurgeTarget::Prefix {
                 host: plain_host(host),
@@ -287,7 +323,7 @@ fn plain_host(host: &str) -> String {
 }
 
 /// Returns the key without what tells fills and slices of one URL apart.
-fn plain(key: &CacheKey) -> CacheKey {
+pub(super) fn plain(key: &CacheKey) -> CacheKey {
     match key.as_str().split_once('\n') {
         Some((url, _)) => CacheKey::new(url),
         None => key.clone(),

@@ -13,7 +13,8 @@
 //!             └─ outbox ─► reports, also those of children
 //! ```
 //!
-//! Nothing is kept on disk: the store is in memory, so a node that starts has nothing that a purge could mean.
+//! Nothing is kept on disk: the store is in memory, so a node that starts has nothing that a purge could mean,
+//! but for stretches of timelines that are to stay gone: it asks for the newest purges again.
 
 mod apply;
 mod children;
@@ -21,7 +22,9 @@ mod config;
 mod follow;
 mod listen;
 mod outbox;
+mod redactions;
 mod standing;
+mod timeline;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +44,7 @@ pub(crate) use listen::{Bound, Serving};
 pub use listen::{ChildrenConfig, ChildrenError, ChildrenTls, serve_stream};
 pub use purge_log::feed::Position;
 pub use standing::{Standing, State, Verdict};
+pub(crate) use timeline::{Redacted, redacted, redacted_to_store};
 
 use crate::clock::Clock;
 use crate::tasks::Tasks;

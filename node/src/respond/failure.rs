@@ -65,6 +65,9 @@ pub enum Failure {
     /// The viewer wants a stored response or none, and there is none (RFC 9111 5.2.1.7).
     #[error("not stored")]
     NotStored,
+    /// It was purged with part of its stream's timeline, for good.
+    #[error("purged")]
+    Purged,
     /// A child knows of a purge that has not come here yet.
     #[error("a purge is pending")]
     PurgePending,
@@ -142,6 +145,10 @@ impl Failure {
             | Self::DirectivesMalformed
             | Self::TooFarAhead => Row::refused(StatusCode::BAD_REQUEST),
             Self::HintWithdrawn => Row::refused(StatusCode::NOT_FOUND),
+            Self::Purged => Row {
+                proxy_error: Some("http_request_denied"),
+                ..Row::refused(StatusCode::GONE)
+            },
             Self::NotStored => Row::refused(StatusCode::GATEWAY_TIMEOUT),
             Self::LoopDetected => Row {
                 proxy_error: Some("proxy_loop_detected"),
@@ -210,6 +217,7 @@ impl Failure {
             Self::PurgePending => {
                 "A purge that you have applied has not come here yet; ask again in a second."
             }
+            Self::Purged => "This part of the stream was purged; its origin is not asked for it.",
             Self::NotStored => "Nothing is stored that answers this only-if-cached request.",
             Self::HintWithdrawn => "The hinted resource was withdrawn.",
             Self::ParentUnreachable => "No parent of this node can be reached.",
@@ -256,6 +264,12 @@ impl Failure {
             && let Ok(value) = HeaderValue::try_from(format!("{node_name}; error={error}"))
         {
             fields.insert("proxy-status", value);
+        }
+        if self == Self::Purged
+            && let Ok(value) = HeaderValue::try_from(format!("{node_name}; detail=purged"))
+        {
+            // RFC 9211 2: neither a hit nor forwarded; the detail says why.
+            fields.insert("cache-status", value);
         }
         let text = Bytes::from(format!("{}\n", self.text()));
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));

@@ -210,6 +210,7 @@ label_values!(Failure {
     HeldTooManyOfConnection => "held_too_many_of_connection",
     HintWithdrawn => "hint_withdrawn",
     PurgePending => "purge_pending",
+    Purged => "purged",
     NotStored => "not_stored",
     ParentUnreachable => "parent_unreachable",
     ParentTimedOut => "parent_timed_out",
