@@ -174,6 +174,12 @@ fn a_purge_of_more_than_one_step_misses_nothing() {
         store.insert(key.into(), response("all", None));
     }
     assert_eq!(store.purgeable(tags(&["all"])).responses, 2000);
+    let mut seen = 0;
+    store.look(prefix("h0", "/4/"), |key, _| {
+        assert!(key.as_str().starts_with("//h0/4/"));
+        seen += 1;
+    });
+    assert_eq!(seen, 200);
     assert_eq!(store.purge(tags(&["all"]), SOFT).responses, 2000);
     assert_eq!(store.purge(prefix("h0", "/4/"), Purge::Hard).responses, 200);
     let host = || PurgeTarget::Host("h1".to_owned());
@@ -250,6 +256,9 @@ proptest! {
                     let meant = before.iter().filter(is_meant).count();
                     let purged = Purged { responses: meant as u64, body_bytes: meant as u64 * 10 };
                     prop_assert_eq!(store.purgeable(target.clone()), purged);
+                    let mut seen = 0;
+                    store.look(target.clone(), |_, _| seen += 1);
+                    prop_assert_eq!(seen, meant);
                     let purge = if is_soft { SOFT } else { Purge::Hard };
                     prop_assert_eq!(store.purge(target.clone(), purge), purged);
                     let after = store.all();

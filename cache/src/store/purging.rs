@@ -54,14 +54,39 @@ impl Store {
         Purging::new(self, target, None).run()
     }
 
+    /// Shows `see` each response that a purge would mean, under its key; changes nothing.
+    ///
+    /// For purges that only their caller can narrow down: raise the fence, look, and purge what is meant key by
+    /// key. Whatever passed the fence before is seen.
+    pub fn look(&self, target: PurgeTarget, mut see: impl FnMut(&CacheKey, &StoredResponse)) {
+        self.settle();
+        let mut walk = Purging::new(self, target, None);
+        loop {
+            for key in walk.next_keys() {
+                let variants = self.cache.peek(&key);
+                let variants = variants.iter().flat_map(|variants| variants.iter());
+                let meant = variants.filter(|response| walk.is_meant(&key, response));
+                meant.for_each(|response| see(&key, response));
+            }
+            if matches!(walk.walk, Walk::Ended) {
+                return;
+            }
+        }
+    }
+
     /// Begins a purge, to be applied in steps.
     pub fn purging(&self, target: PurgeTarget, purge: Purge) -> Purging<'_> {
+        self.settle();
+        Purging::new(self, target, Some(purge))
+    }
+
+    /// Waits for inserts under way.
+    fn settle(&self) {
         // A fill past its fence check holds its lock until it has inserted: after this, whatever
         // passed the check before the caller raised the fence is in the index and will be seen.
         for lock in &self.changes {
             drop(lock.lock());
         }
-        Purging::new(self, target, Some(purge))
     }
 }
 
@@ -140,14 +165,18 @@ impl<'a> Purging<'a> {
         }
     }
 
-    fn apply(&mut self, key: &CacheKey) {
+    fn is_meant(&self, key: &CacheKey, response: &StoredResponse) -> bool {
         // Of surrogate keys, those before the one that is walked have had their turn.
-        let is_meant = |response: &StoredResponse| match (&self.target, &self.walk) {
+        match (&self.target, &self.walk) {
             (PurgeTarget::SurrogateKeys(wanted), Walk::Tagged(number, _)) => {
                 first_carried(wanted, response) == Some(*number)
             }
             _ => self.target.means(key, &response.headers),
-        };
+        }
+    }
+
+    fn apply(&mut self, key: &CacheKey) {
+        let is_meant = |response: &StoredResponse| self.is_meant(key, response);
         let mut purged = self.purged;
         let mut count = |response: &StoredResponse| {
             purged.responses += 1;
