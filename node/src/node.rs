@@ -158,7 +158,7 @@ impl Node {
         let usual = FollowConfig::new(self.name.parse()?);
         let (window_entries_max, children_max) = match &config.children {
             Some(children) => (usual.window_entries_max, children.children_max),
-            // Nobody below: nothing is kept for them, and nothing asked for that came before.
+            // Nobody below: nothing is kept for them.
             None => (0, 0),
         };
         let config = FollowConfig {

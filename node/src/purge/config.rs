@@ -21,6 +21,8 @@ pub struct FollowConfig {
     pub backoff_min: Duration,
     /// The longest pause before connecting again.
     pub backoff_max: Duration,
+    /// Purges that a node asks for again when it starts: stretches of timelines that they purged stay gone.
+    pub recalled_entries_max: u64,
     /// Purges that are kept for children; a child that missed more makes everything stale.
     pub window_entries_max: usize,
     /// Children that may follow at once.
@@ -39,6 +41,7 @@ impl FollowConfig {
             silence_max: Duration::from_secs(4),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
+            recalled_entries_max: 10_000,
             window_entries_max: 10_000,
             children_max: 1_000,
             nodes_max: 10_000,

@@ -67,7 +67,10 @@ async fn read(
     cursor: &mut Cursor,
     backoff: &mut Backoff,
 ) -> Result<Never, Lost> {
-    let latest = shared.config.window_entries_max as u64;
+    let config = &shared.config;
+    let latest = config
+        .recalled_entries_max
+        .max(config.window_entries_max as u64);
     let subscription = Subscription {
         node: shared.config.node.clone(),
         start: cursor.connect(latest),
