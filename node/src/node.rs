@@ -179,6 +179,11 @@ impl Node {
         purge::apply(self, request)
     }
 
+    /// Returns what a purge would mean here; changes nothing.
+    pub fn purgeable(&self, request: &purge_log::PurgeRequest) -> purge_log::Counts {
+        purge::count(self, request)
+    }
+
     /// Returns how far this node is in the purge log, if it follows one.
     pub fn purge_standing(&self) -> Option<purge::Standing> {
         self.purges.standing()

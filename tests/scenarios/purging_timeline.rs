@@ -7,7 +7,7 @@ use bytes::Bytes;
 use harness::origin::{Origin, whole};
 use harness::playlist::{Live, PARTS_PER_SEGMENT};
 use harness::viewer::Viewer;
-use harness::{cdn, pass};
+use harness::{cdn, following, pass};
 use http::{Response, StatusCode};
 use node::node::Node;
 use purge_log::{Counts, Mode, PurgeRequest, StreamRange, Target, UnixMillis};
@@ -238,6 +238,52 @@ fn f31_a_stretch_stands_for_renditions_that_come_later() {
         assert!(!names(&text, 3) && !names(&text, 4));
         assert_eq!(viewer.get(&segment(3)).await.status, StatusCode::GONE);
         assert_eq!(viewer.get(&segment(5)).await.status, StatusCode::OK);
+    });
+}
+
+#[test]
+fn f31_a_node_that_starts_learns_of_the_stretches_that_the_log_still_has() {
+    cdn(|t| async move {
+        let log = t.purge_log("api", 100);
+        let origin = t.origin("origin");
+        let _live = ten_segments(&origin);
+        let range = StreamRange::Msn { first: 3, last: 4 };
+        let sequence = log.purge(stretch(Mode::Hard, range));
+        let _edge = t.node_with("edge", &["origin"], |config| {
+            config.purge = following(&["api"]);
+            let purge = config.purge.as_mut().expect("it follows");
+            purge.children = None;
+        });
+        log.applied_by("edge", sequence).await;
+        let viewer = t.viewer("edge");
+        assert!(!names(&text_of(&viewer, PLAYLIST).await, 3));
+        assert_eq!(viewer.get(&segment(3)).await.status, StatusCode::GONE);
+    });
+}
+
+#[test]
+fn a_dry_run_counts_what_a_purge_then_purges() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let _live = ten_segments(&origin);
+        origin.serve("/live/a/playlist.m3u8", &[], dated());
+        let edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        let paths = ["/live/a/playlist.m3u8", PLAYLIST, &segment(3), &segment(7)];
+        for path in paths {
+            text_of(&viewer, path).await;
+        }
+        let request = stretch(Mode::Hard, StreamRange::Msn { first: 3, last: 4 });
+        let counted = edge.purgeable(&request);
+        assert_eq!(counted.responses, 3, "two playlists and a segment");
+        assert_eq!(edge.purgeable(&request), counted, "nothing has changed");
+        assert_eq!(edge.purge(&request), counted);
+        assert_eq!(
+            edge.purgeable(&request),
+            Counts::default(),
+            "all of it is gone"
+        );
+        assert_eq!(edge.purge(&request), Counts::default(), "twice is harmless");
     });
 }
 

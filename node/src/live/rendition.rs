@@ -266,8 +266,10 @@ impl Rendition {
             return Counts::default();
         };
         let mut counts = redacted.counts;
-        counts.responses += 1;
-        counts.bytes += version.playlist.text().len() as u64;
+        if !Arc::ptr_eq(&redacted.playlist, &version.playlist) {
+            counts.responses += 1;
+            counts.bytes += version.playlist.text().len() as u64;
+        }
         let version = version.without(redacted);
         let playlist = Arc::clone(&version.playlist);
         let children = Children::of(node, &self.address, &playlist);

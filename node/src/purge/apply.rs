@@ -226,7 +226,7 @@ pub(crate) fn apply(node: &Node, request: &PurgeRequest) -> Counts {
 }
 
 /// Returns what a purge would mean to `node`.
-fn count(node: &Node, request: &PurgeRequest) -> Counts {
+pub(crate) fn count(node: &Node, request: &PurgeRequest) -> Counts {
     if let Some(part) = part_of(request) {
         return timeline::count(node, &part);
     }

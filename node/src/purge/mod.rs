@@ -37,7 +37,7 @@ use purge_log::{Counts, Entry, Sequence};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub(crate) use apply::{Applier, MINIMUM, Purges, apply};
+pub(crate) use apply::{Applier, MINIMUM, Purges, apply, count};
 pub use children::{Children, FeedBody};
 pub use config::{FollowConfig, WhenLagging};
 pub(crate) use listen::{Bound, Serving};

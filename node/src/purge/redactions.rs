@@ -47,6 +47,8 @@ struct Presentation {
     purged_at: Duration,
     /// URLs that were in a stretch, and what becomes of requests for them.
     urls: HashMap<CacheKey, Access>,
+    /// The last path segments of those.
+    names: HashSet<Box<str>>,
     /// Whether nothing but playlists is left of it.
     is_whole: bool,
 }
@@ -58,6 +60,16 @@ pub(crate) enum Access {
     Denied,
     /// Other segments are in the same resource: it was purged once, and may be fetched again.
     Shared,
+}
+
+impl Access {
+    fn of(key: &CacheKey, kept: &HashSet<CacheKey>) -> Self {
+        if kept.contains(key) {
+            Self::Shared
+        } else {
+            Self::Denied
+        }
+    }
 }
 
 /// What stands for one playlist.
@@ -123,28 +135,42 @@ impl Redactions {
         meant: &HashSet<CacheKey>,
         kept: &HashSet<CacheKey>,
     ) -> Vec<CacheKey> {
-        let mut state = self.state.write();
-        let mut new = Vec::new();
-        for one in state.above_mut(host, path) {
-            for key in meant {
-                let access = if kept.contains(key) {
-                    Access::Shared
-                } else {
-                    Access::Denied
-                };
-                if one.urls.insert(key.clone(), access).is_none() {
-                    new.push(key.clone());
-                }
+        {
+            let state = self.state.read();
+            if state
+                .above(host, path)
+                .all(|one| one.has_learned(meant, kept))
+            {
+                return Vec::new();
             }
-            one.urls
-                .retain(|key, access| *access == Access::Shared || !kept.contains(key));
+        }
+        let mut state = self.state.write();
+        let mut new = HashSet::new();
+        for one in state.above_mut(host, path) {
+            one.learn(meant, kept, &mut new);
             if one.urls.len() > URLS_MAX {
                 tracing::error!(%host, path = %one.directory, "too many URLs are purged: all of it is");
                 one.is_whole = true;
                 one.urls = HashMap::new();
+                one.names = HashSet::new();
             }
         }
-        new
+        new.into_iter().collect()
+    }
+
+    /// Keeps of `uris` those whose name is one of what is gone, or that are wanted anyway.
+    pub(crate) fn retain_known<'a>(
+        &self,
+        host: &str,
+        path: &str,
+        uris: &mut Vec<&'a str>,
+        name_of: impl Fn(&'a str) -> (&'a str, bool),
+    ) {
+        let state = self.state.read();
+        uris.retain(|uri| {
+            let (name, is_wanted) = name_of(uri);
+            is_wanted || state.above(host, path).any(|one| one.names.contains(name))
+        });
     }
 
     /// Returns whether something of the resource of `key` was purged.
@@ -232,7 +258,39 @@ impl Presentation {
             stretches: vec![stretch],
             purged_at: uptime,
             urls: HashMap::new(),
+            names: HashSet::new(),
             is_whole: false,
+        }
+    }
+
+    /// Returns whether there is nothing new to learn.
+    fn has_learned(&self, meant: &HashSet<CacheKey>, kept: &HashSet<CacheKey>) -> bool {
+        let is_denied = |key| self.urls.get(key) == Some(&Access::Denied);
+        let is_known = |key| self.urls.get(key) == Some(&Access::of(key, kept));
+        // Of what is gone as a whole, nothing is found any more.
+        self.is_whole || (meant.iter().all(is_known) && !kept.iter().any(is_denied))
+    }
+
+    fn learn(
+        &mut self,
+        meant: &HashSet<CacheKey>,
+        kept: &HashSet<CacheKey>,
+        new: &mut HashSet<CacheKey>,
+    ) {
+        if self.is_whole {
+            return;
+        }
+        for key in meant {
+            let access = Access::of(key, kept);
+            if self.urls.insert(key.clone(), access).is_none() {
+                new.insert(key.clone());
+                self.names.insert(last_segment(key).into());
+            }
+        }
+        for key in kept {
+            if self.urls.get(key) == Some(&Access::Denied) {
+                self.urls.remove(key);
+            }
         }
     }
 
@@ -245,6 +303,11 @@ impl Presentation {
             self.stretches = hulls(&self.stretches);
         }
     }
+}
+
+fn last_segment(key: &CacheKey) -> &str {
+    let path = key.as_str().split('?').next().unwrap_or("");
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// Returns one stretch of each kind, from the first to the last.

@@ -11,7 +11,6 @@
 //! rewriting. Deliberately not here: a soft purge of a stretch, which rewrites nothing and means the whole
 //! presentation; an MPD, which is not rewritten (docs/decisions/0008).
 
-use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,12 +111,12 @@ pub(super) fn purge(node: &Node, part: &Part) -> Counts {
             Err(_) => {}
         }
     }
-    let is_meant =
-        |key: &CacheKey| below.means(key, &HeaderMap::new()) && !kept.contains(&plain(key));
-    let cut = node.fills.unlink_where(|key, _| is_meant(key));
+    let cut = node
+        .fills
+        .unlink_where(|key, _| below.means(key, &HeaderMap::new()) && !kept.contains(&plain(key)));
     counts.fills += cut.len() as u64;
     drop(cut);
-    sum(counts, visit(node, &is_meant, true))
+    sum(counts, sweep(node, &below, &kept, true))
 }
 
 /// Returns what a purge of the part would mean.
@@ -144,12 +143,10 @@ pub(super) fn count(node: &Node, part: &Part) -> Counts {
             }
         }
     }
-    let is_meant =
-        |key: &CacheKey| below.means(key, &HeaderMap::new()) && !kept.contains(&plain(key));
-    sum(counts, visit(node, &is_meant, false))
+    sum(counts, sweep(node, &below, &kept, false))
 }
 
-/// Adds what a playlist names outside of the part; returns whether anything is in it.
+/// Adds what a playlist names outside of the part; returns whether it has to be rewritten.
 fn look(
     node: &Node,
     part: &Part,
@@ -163,7 +160,7 @@ fn look(
     if meant.is_none() {
         kept.insert(address.key());
     }
-    !meant.is_none()
+    !meant.is_none() && hls::redact(playlist, &meant) != *playlist.text()
 }
 
 /// Rewrites a playlist where part of its timeline is gone, and purges what it named there; `None` if it may be
@@ -197,7 +194,14 @@ pub(crate) fn redacted(
     let kept = if playlist.is_i_frames_only() {
         HashSet::new()
     } else {
-        keys(node, address, meant.kept_uris(playlist)).collect()
+        // Of thousands of names in a long window, few can be of something that is gone.
+        let names: HashSet<&str> = meant.uris(playlist).map(name_of).collect();
+        let mut uris: Vec<&str> = meant.kept_uris(playlist).collect();
+        redactions.retain_known(place.0, place.1, &mut uris, |uri| {
+            let name = name_of(uri);
+            (name, names.contains(name))
+        });
+        keys(node, address, uris).collect()
     };
     let new = redactions.learn(place, &gone, &kept);
     let counts = purge_keys(node, new);
@@ -279,24 +283,25 @@ fn purge_keys(node: &Node, keys: Vec<CacheKey>) -> Counts {
     counts
 }
 
-/// Counts the stored responses that are meant, and removes them if they are to go.
-fn visit(node: &Node, is_meant: &dyn Fn(&CacheKey) -> bool, is_to_go: bool) -> Counts {
-    // One response may be looked at twice.
-    let seen: RefCell<HashMap<CacheKey, u64>> = RefCell::default();
-    node.store.remove_where(|key, response| {
-        let is_meant = is_meant(key);
-        if is_meant {
-            let length = response.body.len_if_complete().unwrap_or(0);
-            seen.borrow_mut().insert(key.clone(), length);
+/// Counts the stored responses below that are not kept, and removes them if they are to go.
+fn sweep(node: &Node, below: &PurgeTarget, kept: &HashSet<CacheKey>, is_to_go: bool) -> Counts {
+    let mut counts = Counts::default();
+    let mut keys = HashSet::new();
+    node.store.look(below.clone(), |key, response| {
+        if !kept.contains(&plain(key)) {
+            counts.responses += 1;
+            counts.bytes += response.body.progress().received;
+            keys.insert(key.clone());
         }
-        is_meant && is_to_go
     });
-    let seen = seen.into_inner();
-    Counts {
-        responses: seen.len() as u64,
-        bytes: seen.values().sum(),
-        fills: 0,
+    if is_to_go {
+        for key in keys {
+            let besides = Vec::new();
+            node.store
+                .purge(PurgeTarget::Url { key, besides }, Purge::Hard);
+        }
     }
+    counts
 }
 
 fn renditions_below(node: &Node, below: &PurgeTarget) -> Vec<Arc<Rendition>> {
@@ -307,22 +312,21 @@ fn renditions_below(node: &Node, below: &PurgeTarget) -> Vec<Arc<Rendition>> {
 
 /// Returns the playlists in the store: those that no chain follows.
 fn stored_playlists(node: &Node, below: &PurgeTarget) -> Vec<(Address, Playlist)> {
-    let found: RefCell<HashMap<CacheKey, Bytes>> = RefCell::default();
-    node.store.remove_where(|key, response| {
-        if below.means(key, &HeaderMap::new()) && is_playlist(node, key, response) {
+    let mut found = HashMap::new();
+    node.store.look(below.clone(), |key, response| {
+        if is_playlist(node, key, response) {
             let mut text = BytesMut::new();
             for slice in response.body.slices() {
                 text.extend_from_slice(slice);
             }
-            found.borrow_mut().insert(key.clone(), text.freeze());
+            found.insert(key.clone(), text.freeze());
         }
-        false
     });
     let read = |(key, text)| {
         let playlist = Playlist::parse(text, &node.playlist_limits).ok()?;
         Some((address_of(&key)?, playlist))
     };
-    found.into_inner().into_iter().filter_map(read).collect()
+    found.into_iter().filter_map(read).collect()
 }
 
 fn is_playlist(node: &Node, key: &CacheKey, response: &StoredResponse) -> bool {
@@ -376,6 +380,12 @@ fn keys<'a>(
         let (host, target) = live::locate_child(node, address, uri)?;
         Some(request::key_of_target(&host, &target))
     })
+}
+
+/// Returns the last segment of a URI's path.
+fn name_of(uri: &str) -> &str {
+    let path = uri.split(['?', '#']).next().unwrap_or("");
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 fn sum(a: Counts, b: Counts) -> Counts {
