@@ -305,9 +305,9 @@ fn a_stretch_ends_when_the_window_has_left_it_behind() {
     });
 }
 
-/// A playlist that nobody follows: without blocking reload.
+/// A playlist that nobody follows: it has ended.
 fn plain(lines: &str) -> String {
-    format!("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:0\n{lines}")
+    format!("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:0\n{lines}#EXT-X-ENDLIST\n")
 }
 
 fn dated() -> String {
@@ -370,6 +370,40 @@ fn without_dates_a_stretch_of_wall_clock_time_is_all_of_a_rendition() {
 }
 
 #[test]
+fn a_playlist_of_i_frames_loses_what_is_gone_and_denies_nothing_by_its_own_numbers() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let _live = ten_segments(&origin);
+        let entry = |n: u64| format!("#EXTINF:1,\n#EXT-X-BYTERANGE:9@0\nseg{n}.m4s\n");
+        let entries: String = (0..10).map(|n| entry(n) + &entry(n)).collect();
+        let i_frames = plain(&format!("#EXT-X-I-FRAMES-ONLY\n{entries}"));
+        origin.serve(
+            "/live/v0/i.m3u8",
+            &[("cache-control", "max-age=1")],
+            i_frames,
+        );
+        let edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        text_of(&viewer, "/live/v0/i.m3u8").await;
+        purge(&edge, 3, 3);
+        let unknown = text_of(&viewer, "/live/v0/i.m3u8").await;
+        assert_eq!(
+            unknown.matches("EXT-X-GAP").count(),
+            20,
+            "nobody knows which"
+        );
+        assert_eq!(viewer.get(&segment(7)).await.status, StatusCode::OK);
+        text_of(&viewer, PLAYLIST).await;
+        pass(Duration::from_secs(2)).await;
+        let known = text_of(&viewer, "/live/v0/i.m3u8").await;
+        assert_eq!(known.matches("EXT-X-GAP").count(), 2, "{known}");
+        assert!(!names(&known, 3));
+        assert_eq!(viewer.get(&segment(3)).await.status, StatusCode::GONE);
+        assert_eq!(viewer.get(&segment(7)).await.status, StatusCode::OK);
+    });
+}
+
+#[test]
 fn a_resource_that_others_share_is_purged_once_and_comes_back() {
     cdn(|t| async move {
         let origin = t.origin("origin");
@@ -390,7 +424,7 @@ fn a_resource_that_others_share_is_purged_once_and_comes_back() {
         viewer.get("/live/v0/all.mp4").await;
         purge(&edge, 0, 0);
         let after = text_of(&viewer, PLAYLIST).await;
-        let rest = "#EXT-X-GAP\nseawall-purged\n#EXTINF:4,\n#EXT-X-BYTERANGE:6@5\nall.mp4\n";
+        let rest = "#EXT-X-GAP\nseawall-purged\n#EXTINF:4,\n#EXT-X-BYTERANGE:6@5\nall.mp4\n#EXT-X-ENDLIST\n";
         assert!(after.ends_with(rest), "{after}");
         assert!(viewer.get("/live/v0/all.mp4").await.text().starts_with('1'));
         viewer.get(PLAYLIST).await;

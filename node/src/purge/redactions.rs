@@ -60,6 +60,8 @@ pub(crate) enum Access {
     Denied,
     /// Other segments are in the same resource: it was purged once, and may be fetched again.
     Shared,
+    /// It was named again, outside of the stretch: it may be fetched.
+    Outside,
 }
 
 impl Access {
@@ -173,12 +175,13 @@ impl Redactions {
         });
     }
 
-    /// Returns whether something of the resource of `key` was purged.
+    /// Returns whether something of the resource of `key` is gone.
     pub(crate) fn knows(&self, host: &str, path: &str, key: &CacheKey) -> bool {
         let state = self.state.read();
+        let is_gone = |access: &Access| matches!(access, Access::Denied | Access::Shared);
         state
             .above(host, path)
-            .any(|one| one.urls.contains_key(key))
+            .any(|one| one.urls.get(key).is_some_and(is_gone))
     }
 
     /// Forgets the stretches that have passed, and with the last of a presentation its URLs.
@@ -289,7 +292,7 @@ impl Presentation {
         }
         for key in kept {
             if self.urls.get(key) == Some(&Access::Denied) {
-                self.urls.remove(key);
+                self.urls.insert(key.clone(), Access::Outside);
             }
         }
     }
@@ -417,6 +420,13 @@ mod tests {
         redactions.learn((HOST, LIST), &keys(&["s1.mp4"]), &keys(&[]));
         redactions.learn((HOST, LIST), &keys(&[]), &keys(&["s1.mp4"]));
         assert!(!denies(&redactions, "s1.mp4"));
+        assert!(!redactions.knows(HOST, LIST, &key("s1.mp4")));
+        let again = redactions.learn((HOST, LIST), &keys(&["s1.mp4"]), &keys(&[]));
+        assert!(
+            again.is_empty(),
+            "denied, and not purged with every version"
+        );
+        assert!(denies(&redactions, "s1.mp4"));
     }
 
     #[test]

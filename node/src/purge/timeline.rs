@@ -19,7 +19,9 @@ use bytes::{Bytes, BytesMut};
 use cache::{CacheKey, Purge, PurgeTarget, StoredResponse};
 use http::{HeaderMap, header};
 use media::Kind;
-use media::hls::{self, Limits, Meant, MediaPlaylist, Playlist, PlaylistError, Stretch};
+use media::hls::{
+    self, Limits, Meant, MediaPlaylist, PURGED_URI, Playlist, PlaylistError, Stretch,
+};
 use purge_log::{Counts, StreamRange};
 
 use super::apply::{add, plain};
@@ -183,26 +185,23 @@ pub(crate) fn redacted(
     let Some(standing) = redactions.standing(place.0, place.1) else {
         return Ok(None);
     };
-    let mut meant = Meant::of(playlist, &standing.stretches);
+    let (meant, names_what_is_gone) = meant_of(node, address, playlist, &standing.stretches);
+    let gone = keys(node, address, meant.uris(playlist))
+        .filter(|_| names_what_is_gone)
+        .collect();
+    // Of thousands of names in a long window, few can be of something that is gone.
+    let names: HashSet<&str> = meant.uris(playlist).map(name_of).collect();
+    let mut uris: Vec<&str> = meant.kept_uris(playlist).collect();
     if playlist.is_i_frames_only() {
-        // Its entries are ranges of segments that other renditions name.
-        meant.add_resources(playlist, |uri| {
-            keys(node, address, [uri]).any(|key| redactions.knows(place.0, place.1, &key))
-        });
-    }
-    let gone = keys(node, address, meant.uris(playlist)).collect();
-    let kept = if playlist.is_i_frames_only() {
-        HashSet::new()
+        // What it keeps of a segment says nothing of the segment.
+        uris.retain(|uri| names.contains(name_of(uri)));
     } else {
-        // Of thousands of names in a long window, few can be of something that is gone.
-        let names: HashSet<&str> = meant.uris(playlist).map(name_of).collect();
-        let mut uris: Vec<&str> = meant.kept_uris(playlist).collect();
         redactions.retain_known(place.0, place.1, &mut uris, |uri| {
             let name = name_of(uri);
             (name, names.contains(name))
         });
-        keys(node, address, uris).collect()
-    };
+    }
+    let kept = keys(node, address, uris).collect();
     let new = redactions.learn(place, &gone, &kept);
     let counts = purge_keys(node, new);
     if meant.is_none() {
@@ -222,7 +221,36 @@ pub(crate) fn redacted(
     }))
 }
 
-/// Rewrites a playlist that is about to be stored, and takes away what described its text.
+/// Returns what is meant of a playlist, and whether it names what is gone: one of I-frames, which are ranges of
+/// segments and have numbers of their own, does not say which segments a number means.
+fn meant_of(
+    node: &Node,
+    address: &Address,
+    playlist: &MediaPlaylist,
+    stretches: &[Stretch],
+) -> (Meant, bool) {
+    let is_number = |stretch: &&Stretch| matches!(stretch, Stretch::Msn { .. });
+    if !playlist.is_i_frames_only() {
+        return (Meant::of(playlist, stretches), true);
+    }
+    let others = stretches.iter().filter(|stretch| !is_number(stretch));
+    let others: Vec<Stretch> = others.copied().collect();
+    let redactions = &node.purges.redactions;
+    let is_gone = |uri: &str| {
+        uri == PURGED_URI
+            || keys(node, address, [uri])
+                .any(|key| redactions.knows(&address.host, &address.path, &key))
+    };
+    let has_number = stretches.iter().any(|stretch| is_number(&stretch));
+    if has_number && !playlist.segments().any(|segment| is_gone(segment.uri)) {
+        return (Meant::of(playlist, stretches), false);
+    }
+    let mut meant = Meant::of(playlist, &others);
+    meant.add_resources(playlist, is_gone);
+    (meant, true)
+}
+
+/// Rewrites a playlist that is about to be sent or stored, and takes away what described its text.
 ///
 /// # Errors
 ///
