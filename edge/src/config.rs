@@ -4,8 +4,8 @@ use std::path::Path;
 
 use http::Uri;
 use node::config::{
-    self, Common, ConfigError, Effective, Files, Parent, Section, Source, count, flag, network,
-    parameter_name, quoted_list, read_parents,
+    self, ByteSize, Common, ConfigError, Effective, Files, Parent, Section, Source, byte_size,
+    count, flag, network, parameter_name, quoted, quoted_list, read_parents,
 };
 use node::node::NodeConfig;
 use node::request::Network;
@@ -36,6 +36,10 @@ pub struct Viewers {
     pub held_per_client_max: usize,
     /// Proxies whose `X-Forwarded-For` tells the address of a client.
     pub forwarders: Vec<Network>,
+    /// Objects fetched per second because players announced them (HX-04); zero: none.
+    pub next_objects_per_second: u64,
+    /// Bytes of such objects per second.
+    pub next_object_bytes_per_second: u64,
     /// Query parameters that never belong to a key and are not forwarded (CA-02).
     pub query_dropped: Vec<String>,
 }
@@ -48,6 +52,8 @@ impl Default for Viewers {
             held_per_connection_max: HELD_PER_CONNECTION_MAX,
             held_per_client_max: HELD_PER_CLIENT_MAX,
             forwarders: Vec::new(),
+            next_objects_per_second: 0,
+            next_object_bytes_per_second: NEXT_OBJECT_BYTES,
             query_dropped: vec!["CMCD".to_owned()],
         }
     }
@@ -125,12 +131,16 @@ impl Config {
             held_per_connection_max,
             held_per_client_max,
             forwarders,
+            next_objects_per_second,
+            next_object_bytes_per_second,
             query_dropped,
         } = self.viewers;
         let mut common = self.common;
         common.live.held_per_connection_max = Some(held_per_connection_max);
         common.live.held_per_client_max = Some(held_per_client_max);
         common.live.forwarders = forwarders;
+        common.live.next_objects_per_second = next_objects_per_second;
+        common.live.next_object_bytes_per_second = next_object_bytes_per_second;
         let parents = self
             .shields
             .into_iter()
@@ -156,6 +166,12 @@ impl Config {
         effective.line("held_per_client_max", self.viewers.held_per_client_max);
         let forwarders = self.viewers.forwarders.iter().map(Network::to_string);
         effective.line("forwarders", quoted_list(&forwarders.collect::<Vec<_>>()));
+        effective.line(
+            "next_objects_per_second",
+            self.viewers.next_objects_per_second,
+        );
+        let bytes = ByteSize(self.viewers.next_object_bytes_per_second);
+        effective.line("next_object_bytes_per_second", quoted(&bytes.to_string()));
         effective.line("query_dropped", quoted_list(&self.viewers.query_dropped));
         for shield in &self.shields {
             effective.member("shield");
@@ -192,6 +208,16 @@ fn read_viewers(mut section: Section<'_>) -> Viewers {
             count(8..=100_000_000),
         ),
         forwarders: section.list("forwarders", default.forwarders, network),
+        next_objects_per_second: section.value(
+            "next_objects_per_second",
+            default.next_objects_per_second,
+            count(0..=100_000),
+        ),
+        next_object_bytes_per_second: section.value(
+            "next_object_bytes_per_second",
+            default.next_object_bytes_per_second,
+            byte_size(1..=1 << 40),
+        ),
         query_dropped: section.list("query_dropped", default.query_dropped, parameter_name),
     }
 }
@@ -202,6 +228,7 @@ const EXAMPLE: &str =
 const HELD_PER_CONNECTION_MAX: usize = 64;
 /// Behind one address there may be a thousand households.
 const HELD_PER_CLIENT_MAX: usize = 8192;
+const NEXT_OBJECT_BYTES: u64 = 16 * 1024 * 1024;
 const WEIGHT: u32 = 100;
 const WEIGHT_MAX: u32 = 10_000;
 

@@ -27,7 +27,7 @@ use crate::request::{Client, Request, Wants};
 use crate::respond::{self, Answer, Failure};
 use crate::route::{self, Plan};
 use crate::upload::Upload;
-use crate::{cached, live, relay};
+use crate::{cached, live, next_objects, relay};
 
 /// What answers requests: a node, or a bare responder that benchmarks measure beside it.
 pub trait Exchange: Clone + Send + Sync + 'static {
@@ -107,6 +107,9 @@ async fn answer(
     if is_index && answer.status == StatusCode::OK {
         node.streams
             .learn(&node.telemetry, &request.host, &request.path);
+    }
+    if let Some(cmcd) = record.cmcd() {
+        next_objects::fetch(node, request, cmcd);
     }
     if request.wants == Wants::HeadOnly {
         answer.body = Body::empty(); // RFC 9110 9.3.2: the same head, no content.

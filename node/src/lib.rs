@@ -18,6 +18,7 @@ mod fill;
 pub mod interim;
 pub mod listen;
 pub mod live;
+mod next_objects;
 pub mod node;
 pub mod purge;
 mod record;

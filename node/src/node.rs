@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::coding::Coders;
 use crate::fill::{self, Fills};
 use crate::live::Hub;
+use crate::next_objects::NextObjects;
 use crate::purge::{self, Applier, FollowConfig, Follower, Purges};
 use crate::request::Admission;
 use crate::respond::Members;
@@ -64,6 +65,7 @@ pub struct Node {
     /// Places for requests that are relayed, each with its content in memory.
     pub(crate) relays: Semaphore,
     pub(crate) hub: Hub,
+    pub(crate) next_objects: NextObjects,
     pub(crate) coders: Coders,
     pub(crate) slices: Slices,
     pub(crate) upstream: Upstream,
@@ -126,6 +128,7 @@ impl Node {
             coders: Coders::default(),
             slices: Slices::new(&config.limits),
             hub: Hub::new(&config.live),
+            next_objects: NextObjects::new(&config.live),
             upstream,
             streams: Streams::new(&telemetry),
             purges: Purges::default(),

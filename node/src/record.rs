@@ -82,6 +82,11 @@ impl Record {
         self.may_be_held = true;
     }
 
+    /// Returns what the player says of itself, if it says anything.
+    pub(crate) fn cmcd(&self) -> Option<&Cmcd> {
+        self.cmcd.as_ref()
+    }
+
     /// Returns whether the player reports how playing goes (CMCD).
     pub(crate) fn is_reporting(&self) -> bool {
         self.cmcd.is_some()

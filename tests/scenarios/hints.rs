@@ -145,3 +145,127 @@ fn ca_15_nothing_is_fetched_ahead_for_a_rendition_nobody_watches() {
         assert_eq!(origin.asked().len(), asked);
     });
 }
+
+/// Serves the four newest segments of a stream, and lets a player of session `session` announce `next`.
+fn segments(origin: &Origin) {
+    Live::start(origin, PLAYLIST, 16);
+    for msn in 0..4 {
+        let path = format!("/live/v0/seg{msn}.m4s");
+        origin.serve(&path, &[("cache-control", "max-age=60")], "a segment");
+    }
+    origin.serve("/live/v0/a", &[("cache-control", "max-age=60")], "asked");
+}
+
+async fn announce(viewer: &harness::Viewer, session: &str, next: &str) {
+    let (said, session) = (format!("nor=\"{next}\""), format!("sid=\"{session}\""));
+    let fields = [
+        ("cmcd-request", said.as_str()),
+        ("cmcd-session", session.as_str()),
+    ];
+    let asked = viewer.get_with("/live/v0/a", &fields).await;
+    assert_eq!(asked.body, "asked");
+    pass(Duration::from_millis(10)).await;
+}
+
+#[test]
+fn hx_04_fm_27_only_what_a_live_playlist_has_named_is_fetched_for_being_announced() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        segments(&origin);
+        for path in [
+            "/live/v0/secret.m4s",
+            "/other/v0/seg1.m4s",
+            "/live/v0/k.key",
+        ] {
+            origin.serve(path, &[("cache-control", "max-age=60")], "secret");
+        }
+        let edge = t.node_with("edge", &["origin"], |config| {
+            config.live.next_objects_per_second = 1000;
+        });
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        announce(&viewer, "first", "..%2Fv0%2Fseg1.m4s").await;
+        assert_eq!(origin.requests("/live/v0/seg1.m4s"), 1);
+        assert_eq!(viewer.get("/live/v0/seg1.m4s").await.body, "a segment");
+        assert_eq!(origin.requests("/live/v0/seg1.m4s"), 1, "it was here");
+        let asked = origin.asked().len();
+        for (index, next) in [
+            "seg1.m4s",
+            "secret.m4s",
+            "k.key",
+            "playlist.m3u8",
+            "seg2.m4s?x=1",
+            "../../other/v0/seg1.m4s",
+            "../../../../etc/passwd",
+            "https://elsewhere.example/live/v0/seg2.m4s",
+            "//elsewhere.example/live/v0/seg2.m4s",
+            "data:,seg2.m4s",
+            "",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            announce(&viewer, &index.to_string(), next).await;
+        }
+        assert_eq!(origin.asked().len(), asked);
+        announce(&viewer, "last", "https://live.example/live/v0/seg2.m4s").await;
+        assert_eq!(origin.requests("/live/v0/seg2.m4s"), 1);
+        let text = edge.telemetry().render();
+        assert!(text.contains("seawall_next_objects_total{became=\"fetched\"} 2"));
+        assert!(text.contains("seawall_next_objects_total{became=\"known\"} 1"));
+    });
+}
+
+#[test]
+fn hx_04_nothing_is_fetched_for_being_announced_unless_the_operator_allows_it() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        segments(&origin);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        announce(&viewer, "first", "seg1.m4s").await;
+        assert_eq!(origin.requests("/live/v0/seg1.m4s"), 0);
+    });
+}
+
+#[test]
+fn hx_04_announcements_have_a_budget_of_fetches_per_session_and_of_bytes() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        segments(&origin);
+        let _edge = t.node_with("edge", &["origin"], |config| {
+            config.live.next_objects_per_second = 1000;
+            // A segment of nine bytes is paid back in three seconds.
+            config.live.next_object_bytes_per_second = 3;
+        });
+        let frugal = t.node_with("frugal", &["origin"], |config| {
+            config.live.next_objects_per_second = 1000;
+        });
+        let fetched = || {
+            let of = |msn| origin.requests(&format!("/live/v0/seg{msn}.m4s"));
+            (0..4).map(of).sum::<usize>()
+        };
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        announce(&viewer, "one", "seg0.m4s").await;
+        announce(&viewer, "two", "seg1.m4s").await;
+        assert_eq!(fetched(), 1, "the bytes are spent, whoever asks");
+        pass(Duration::from_secs(4)).await;
+        viewer.get(PLAYLIST).await;
+        announce(&viewer, "two", "seg1.m4s").await;
+        assert_eq!(fetched(), 2);
+        let viewer = t.viewer("frugal");
+        viewer.get(PLAYLIST).await;
+        for msn in 0..4 {
+            announce(&viewer, "one", &format!("seg{msn}.m4s")).await;
+        }
+        assert_eq!(fetched(), 4, "two in a second");
+        assert!(
+            frugal
+                .telemetry()
+                .render()
+                .contains("seawall_next_objects_total{became=\"over_budget\"} 2")
+        );
+    });
+}

@@ -252,6 +252,8 @@ fn read_live(section: &mut Section<'_>) -> LiveConfig {
         // Whoever faces viewers limits each of them; a child holds for many.
         held_per_client_max: default.held_per_client_max,
         held_per_connection_max: default.held_per_connection_max,
+        next_objects_per_second: default.next_objects_per_second,
+        next_object_bytes_per_second: default.next_object_bytes_per_second,
         forwarders: default.forwarders,
         renditions_max: section.value(
             "renditions_max",

@@ -67,6 +67,10 @@ pub struct LiveConfig {
     pub held_per_client_max: Option<usize>,
     /// Held requests per connection; `None`: as many as the node holds.
     pub held_per_connection_max: Option<usize>,
+    /// Objects fetched per second because players announced them (HX-04); zero: none.
+    pub next_objects_per_second: u64,
+    /// Bytes of such objects per second.
+    pub next_object_bytes_per_second: u64,
     /// Proxies that are believed when they say whom they forward for.
     pub forwarders: Vec<Network>,
     /// Renditions followed at once.
@@ -84,6 +88,8 @@ impl Default for LiveConfig {
             held_max: 200_000,
             held_per_client_max: None,
             held_per_connection_max: None,
+            next_objects_per_second: 0,
+            next_object_bytes_per_second: 16 * 1024 * 1024,
             forwarders: Vec::new(),
             renditions_max: 10_000,
             playlist_bytes_max: 8 * 1024 * 1024,

@@ -123,6 +123,9 @@ catalog! {
     FILL_DURATION = "seawall_fill_duration_seconds", Histogram, Seconds, [],
         "Time from the start of a fill to its end.";
 
+    NEXT_OBJECTS = "seawall_next_objects_total", Counter, Count, ["became"],
+        "Objects that players announced as their next, by what became of them; none while that is off.";
+
     CHAINS_RUNNING = "seawall_chains_running", Gauge, Count, [],
         "Chains that follow a live rendition right now.";
     CHAINS_STARTED = "seawall_chains_started_total", Counter, Count, [],

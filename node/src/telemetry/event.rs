@@ -58,6 +58,8 @@ pub enum Event<'a> {
     },
     /// A parent answered an older version than viewers have seen; it was not shown (CA-07).
     RegressionPrevented,
+    /// A player has announced what it will ask for next, and the node may fetch it (HX-04).
+    NextObjectAnnounced(NextObject),
     /// A purge of the log was applied.
     PurgeApplied {
         /// What it was for.
@@ -104,6 +106,19 @@ pub struct FinishedRequest<'a> {
     pub ending: Ending,
     /// The `Cache-Status` that was sent, if any.
     pub cache_status: Option<&'a str>,
+}
+
+/// What became of an object that a player announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NextObject {
+    /// It is being fetched.
+    Fetched,
+    /// It is stored already.
+    Known,
+    /// No live playlist has named it, or it is of another presentation.
+    Refused,
+    /// The budget is spent.
+    OverBudget,
 }
 
 /// How a request ended.

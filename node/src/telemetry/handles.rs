@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use metrics::{Counter, Gauge, Histogram, Recorder};
 
 use super::catalog::{self, METADATA, Metric};
-use super::event::{Ending, FillEnding, Misbehavior};
+use super::event::{Ending, FillEnding, Misbehavior, NextObject};
 use super::labels::{FillReason, HoldResult, LabelValue, PurgeKind, PurgeState, StatusClass};
 use crate::exchange::Protocol;
 use crate::respond::{Failure, Outcome};
@@ -110,6 +110,7 @@ pub(super) struct Handles {
     pub(super) fills_running: Running,
     pub(super) fill_bytes: Count,
     pub(super) fill_duration: Histogram,
+    pub(super) next_objects: By<Count>,
     pub(super) chains_running: Running,
     pub(super) chains_started: Count,
     pub(super) chain_failures: By<Count>,
@@ -178,6 +179,7 @@ impl Handles {
             fills_running: r.running(&catalog::FILLS_RUNNING),
             fill_bytes: r.count(&catalog::FILL_BYTES, &[]),
             fill_duration: r.histogram(&catalog::FILL_DURATION, &[]),
+            next_objects: By::each::<NextObject>(|next| r.count(&catalog::NEXT_OBJECTS, &[next])),
             chains_running: r.running(&catalog::CHAINS_RUNNING),
             chains_started: r.count(&catalog::CHAINS_STARTED, &[]),
             chain_failures: By::each::<Failure>(|f| r.count(&catalog::CHAIN_FAILURES, &[f])),

@@ -4,7 +4,7 @@ use http::StatusCode;
 use media::Kind;
 use purge_log::Target;
 
-use super::event::{Ending, FillEnding, Misbehavior};
+use super::event::{Ending, FillEnding, Misbehavior, NextObject};
 use crate::exchange::Protocol;
 use crate::purge::State;
 use crate::respond::{Failure, Outcome};
@@ -152,6 +152,9 @@ label_values!(FillEnding {
     Abandoned => "abandoned",
     Purged => "purged",
     Failed => "failed",
+});
+label_values!(NextObject {
+    Fetched => "fetched", Known => "known", Refused => "refused", OverBudget => "over_budget",
 });
 label_values!(Misbehavior {
     AnsweredEarly => "answered_early",

@@ -466,6 +466,7 @@ fn the_metrics_page_lists_every_label_value_and_log_field() {
         texts::<FillReason>(),
         texts::<HoldResult>(),
         texts::<Misbehavior>(),
+        texts::<NextObject>(),
     ];
     for value in values.concat() {
         assert!(
