@@ -15,7 +15,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use media::Kind;
 
 use crate::body::Body;
@@ -105,6 +105,9 @@ async fn answer(
         Kind::MultivariantPlaylist | Kind::MediaPlaylist | Kind::Mpd
     );
     if is_index && answer.status == StatusCode::OK {
+        // LB-02: players wait for the index before they can ask for media; the origin may know better.
+        let first = HeaderValue::from_static("u=1");
+        answer.fields.entry(PRIORITY).or_insert(first);
         node.streams
             .learn(&node.telemetry, &request.host, &request.path);
     }
@@ -116,6 +119,9 @@ async fn answer(
     }
     Ok(answer)
 }
+
+/// RFC 9218 5.
+const PRIORITY: HeaderName = HeaderName::from_static("priority");
 
 /// Adds what every response of this node carries, and lets the record travel with the body.
 fn finish(node: &Node, mut record: Box<Record>, mut answer: Answer) -> http::Response<Body> {
