@@ -113,6 +113,13 @@ impl Query {
         &self.rest
     }
 
+    /// Returns whether there is a parameter called `name`, other than a delivery directive.
+    pub fn has(&self, name: &str) -> bool {
+        self.rest
+            .split('&')
+            .any(|parameter| name_of(parameter) == name)
+    }
+
     /// Returns the whole canonical query.
     pub fn whole(&self) -> &str {
         &self.whole

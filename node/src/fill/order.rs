@@ -175,6 +175,8 @@ impl FillOrder {
             },
             first_byte_timeout: if may_be_held {
                 node.live.hold_max + HOLD_MARGIN
+            } else if kind == Kind::Other && request.query.has(INTERSTITIAL) {
+                ASSET_LIST_WAIT
             } else {
                 node.limits.first_byte_timeout
             },
@@ -259,6 +261,10 @@ fn collapse_key(node: &Node, key: &CacheKey, fields: &Arc<HeaderMap>) -> CacheKe
     }
     let mut text = key.as_str().to_owned();
     for (name, value) in fields.iter() {
+        // HX-07: a trace follows the request that caused the fill; it asks for nothing else.
+        if TRACES.contains(&name.as_str()) {
+            continue;
+        }
         if node.forward_fields.get(name) != Some(value) {
             text.push('\n');
             text.push_str(name.as_str());
@@ -304,6 +310,7 @@ impl FillOrder {
             Storable::Storable(variant) => (variant, None),
             Storable::Uncacheable(reason) => (Variant::default(), Some(reason)),
         };
+        let refusal = refusal.or_else(|| self.is_of_one_throughput().then_some(FOR_ONE_VIEWER));
         let windows = stale_windows(&said, &self.policy);
         let mut headers = cache::fields::kept(response, &said);
         for of_one_hop in OF_ONE_HOP {
@@ -326,6 +333,13 @@ impl FillOrder {
             stored: Arc::new(stored),
             refusal,
         }
+    }
+
+    /// ST-01: what a steering server says to a throughput, only who measured it may have.
+    fn is_of_one_throughput(&self) -> bool {
+        let (_, query) = self.target.split_once('?').unwrap_or_default();
+        let mut names = query.split('&').filter_map(|p| p.split('=').next());
+        names.any(|name| THROUGHPUTS.contains(&name))
     }
 
     /// Returns the whole body of `response`, with room for its coded forms where there will be any.
@@ -395,6 +409,21 @@ pub(crate) fn date_if_missing(fields: &mut HeaderMap, received_at: SystemTime) {
 /// stated anew at each tier (LT-02); `CMSD-Dynamic` is about one response on its way (HX-05); whether requests are
 /// held is each node's own affair.
 const OF_ONE_HOP: [&str; 4] = ["alt-svc", "cmsd-dynamic", "seawall-age-ms", "seawall-holds"];
+
+/// The trace of a request (W3C Trace Context, CTA-5010).
+const TRACES: [&str; 2] = ["traceparent", "tracestate"];
+
+/// What a player says to a steering server of its own network (rfc8216bis 7.4).
+const THROUGHPUTS: [&str; 2] = ["_HLS_throughput", "_DASH_throughput"];
+
+/// A request that tells what one viewer measured is as good as one that says `no-store`.
+const FOR_ONE_VIEWER: Uncacheable = Uncacheable::RequestNoStore;
+
+/// What a player asks for the assets of an interstitial with (rfc8216bis D.4).
+const INTERSTITIAL: &str = "_HLS_primary_id";
+
+/// Players wait so long for a list of assets, which is often decided while they wait (LL-28).
+const ASSET_LIST_WAIT: Duration = Duration::from_secs(60);
 
 /// Invariant 11: a parent's hold is shorter than its child's timeout.
 pub(crate) const HOLD_MARGIN: Duration = Duration::from_secs(2);
