@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc_9875_groups_are_strings_and_a_broken_list_is_none() {
+    fn hx_22_rfc_9875_groups_are_strings_and_a_broken_list_is_none() {
         for (lines, wanted, expected) in [
             (&["\"a\", \"b c\""][..], "b c", true),
             (&["\"a\"", "\"b\""], "b", true),

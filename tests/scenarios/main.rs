@@ -18,6 +18,7 @@ mod hygiene;
 mod interim;
 mod linter;
 mod origins;
+mod players;
 mod polling;
 mod purge_feed;
 mod purging;

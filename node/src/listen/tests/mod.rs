@@ -1,12 +1,13 @@
 //! Listeners end to end: real sockets, real clients of every protocol.
 //!
 //! What is here: a server whose answers a test scripts, and one client for all protocols. The HTTP/3
-//! client is h3 over h3-quinn: an adapter that is not ours. Below it: `bodies`, `endings`, `limits`,
+//! client is h3 over h3-quinn: an adapter that is not ours. Below it: `bodies`, `endings`, `limits`, `priorities`,
 //! `steering`, `uploads`.
 
 mod bodies;
 mod endings;
 mod limits;
+mod priorities;
 mod steering;
 mod uploads;
 
