@@ -95,6 +95,14 @@ impl Live {
         self.state.send_modify(|state| state.is_ended = true);
     }
 
+    /// Begins again with `parts` published parts after it has ended.
+    pub fn begin_again(&self, parts: u64) {
+        self.state.send_modify(|state| {
+            state.parts = parts;
+            state.is_ended = false;
+        });
+    }
+
     /// Goes back to `parts` published parts, as a restarted or lagging origin does.
     pub fn go_back_to(&self, parts: u64) {
         self.state.send_modify(|state| state.parts = parts);

@@ -150,3 +150,51 @@ fn ca_08_all_renditions_of_a_presentation_fail_over_together_and_stay() {
         }
     });
 }
+
+#[test]
+fn ll_10_fm_14_a_broadcast_that_begins_under_the_url_of_one_that_ended_is_noticed() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 40);
+        let _shield = t.node("shield", &["origin"]);
+        let _edge = t.node("edge", &["shield"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        live.end();
+        pass(Duration::from_secs(1)).await;
+        for _ in 0..60 {
+            pass(Duration::from_millis(500)).await;
+            assert!(viewer.get(PLAYLIST).await.text().contains("ENDLIST"));
+        }
+        let asked = origin.requests_exactly(PLAYLIST);
+        assert!(asked <= 5, "{asked} times in half a minute");
+        live.begin_again(4);
+        watch_until_gone(&viewer, "ENDLIST").await;
+        let text = viewer.get(PLAYLIST).await;
+        assert!(text.text().contains("seg0.m4s"));
+        live.publish();
+        let directed = format!("{PLAYLIST}?_HLS_msn=1&_HLS_part=0");
+        let next = viewer.get(&directed);
+        assert!(next.await.text().contains("seg1.0.m4s"), "it is followed");
+    });
+}
+
+#[test]
+fn ll_10_an_ended_playlist_stays_although_its_origin_is_gone() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 40);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        live.end();
+        pass(Duration::from_secs(1)).await;
+        t.network().set_up("origin", false);
+        origin.cut_connections();
+        for _ in 0..30 {
+            pass(Duration::from_secs(1)).await;
+            let ended = viewer.get(PLAYLIST).await;
+            assert!(ended.text().contains("ENDLIST"));
+        }
+    });
+}

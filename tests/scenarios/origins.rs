@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use harness::origin::{ok, status, whole};
+use harness::origin::{Origin, ReplyBody, ok, status, whole};
 use harness::{Live, cdn, pass};
-use http::StatusCode;
+use http::{Response, StatusCode};
+use node::node::Node;
 use node::rules::{Preset, Rule};
+use tokio::time::Instant;
 
 const PLAYLIST: &str = "/live/v0/playlist.m3u8";
 
@@ -182,5 +184,169 @@ fn lt_01_what_was_held_for_has_no_age_and_what_is_known_has() {
         assert!(!held.await.unwrap().fields.contains_key("age"));
         pass(Duration::from_millis(200)).await;
         assert_eq!(viewer.get(PLAYLIST).await.field("age"), "0");
+    });
+}
+
+/// Serves `path` of an LL-HLS stream that never changes: blocking reloads get what `answer` makes of them.
+fn never_newer<F, R>(origin: &Origin, answer: F)
+where
+    F: Fn(Response<ReplyBody>) -> R + Send + Sync + 'static,
+    R: Future<Output = Response<ReplyBody>> + Send + 'static,
+{
+    let aside = Origin::default();
+    let text = Live::start(&aside, PLAYLIST, 8).text();
+    let answer = Arc::new(answer);
+    origin.on(PLAYLIST, move |asked| {
+        let (text, answer) = (text.clone(), Arc::clone(&answer));
+        async move {
+            let reply = Response::new(whole(Bytes::from(text)));
+            match asked.parameter("_HLS_msn") {
+                None => reply,
+                Some(_) => answer(reply).await,
+            }
+        }
+    });
+}
+
+fn counted(node: &Node, rule: &str) -> bool {
+    let line = format!("seawall_origin_misbehavior_total{{rule=\"{rule}\"}} ");
+    let text = node.telemetry().render();
+    let value = text.lines().find_map(|l| l.strip_prefix(line.as_str()));
+    value.is_some_and(|value| value != "0")
+}
+
+#[test]
+fn ll_02_an_origin_that_answers_early_is_asked_ever_more_slowly_and_its_answer_releases_nobody() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        never_newer(&origin, |same| async move { same });
+        let edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let asked_at = Instant::now();
+        let directed = format!("{PLAYLIST}?_HLS_msn=2&_HLS_part=0");
+        let held = viewer.get(&directed).await;
+        assert_eq!(held.status, StatusCode::SERVICE_UNAVAILABLE, "LL-09");
+        assert!(asked_at.elapsed() >= Duration::from_secs(6));
+        assert!(counted(&edge, "answered_early"));
+        let asked = origin.requests(PLAYLIST);
+        assert!(asked <= 10, "{asked} requests in six seconds");
+    });
+}
+
+#[test]
+fn ll_09_an_origin_that_answers_late_is_reported_and_its_answer_is_used() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let aside = Origin::default();
+        let live = Live::start(&aside, PLAYLIST, 9);
+        let newer = live.text();
+        never_newer(&origin, move |_| {
+            let newer = newer.clone();
+            async move {
+                pass(Duration::from_secs(9)).await;
+                Response::new(whole(Bytes::from(newer)))
+            }
+        });
+        let edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let directed = format!("{PLAYLIST}?_HLS_msn=2&_HLS_part=0");
+        let held = viewer.get(&directed).await;
+        assert_eq!(held.status, StatusCode::SERVICE_UNAVAILABLE);
+        let again = viewer.get(&directed).await;
+        assert_eq!(again.status, StatusCode::OK);
+        assert!(again.text().contains("seg2.0.m4s"));
+        assert!(counted(&edge, "held_too_long"));
+    });
+}
+
+#[test]
+fn fm_16_nothing_yet_from_a_blocking_reload_is_no_trouble_and_no_playlist() {
+    for code in [
+        StatusCode::NO_CONTENT,
+        StatusCode::ACCEPTED,
+        StatusCode::TOO_EARLY,
+    ] {
+        cdn(|t| async move {
+            let origin = t.origin("origin");
+            let aside = Origin::default();
+            let live = Live::start(&aside, PLAYLIST, 8);
+            let serving = live.clone();
+            origin.on(PLAYLIST, move |asked| {
+                let live = serving.clone();
+                async move {
+                    let is_there = live.text().contains("seg2.0.m4s\"\n#EXT-X-PRELOAD");
+                    match asked.parameter("_HLS_msn") {
+                        Some(_) if !is_there => status(code),
+                        _ => Response::new(whole(Bytes::from(live.text()))),
+                    }
+                }
+            });
+            let _edge = t.node("edge", &["origin"]);
+            let viewer = t.viewer("edge");
+            viewer.get(PLAYLIST).await;
+            let held = viewer.start(&format!("{PLAYLIST}?_HLS_msn=2&_HLS_part=0"));
+            for _ in 0..3 {
+                pass(Duration::from_millis(500)).await;
+                assert_eq!(viewer.get(PLAYLIST).await.status, StatusCode::OK, "{code}");
+            }
+            live.publish();
+            let held = held.await.unwrap();
+            assert_eq!(held.status, StatusCode::OK, "{code}");
+            assert!(held.text().contains("seg2.0.m4s\"\n#EXT-X-PRELOAD"));
+        });
+    }
+}
+
+#[test]
+fn ca_23_nothing_yet_is_no_excuse_for_a_frozen_playlist() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        origin.on(PLAYLIST, {
+            let aside = Origin::default();
+            let text = Live::start(&aside, PLAYLIST, 8).text();
+            move |asked| {
+                let first = asked.before == 0;
+                let text = text.clone();
+                async move {
+                    if first {
+                        return Response::new(whole(Bytes::from(text)));
+                    }
+                    status(StatusCode::NO_CONTENT)
+                }
+            }
+        });
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        pass(Duration::from_secs(2)).await;
+        assert_eq!(viewer.get(PLAYLIST).await.status, StatusCode::OK);
+        pass(Duration::from_secs(5)).await;
+        assert!(viewer.get(PLAYLIST).await.status.is_server_error());
+    });
+}
+
+#[test]
+fn ld_02_425_is_relayed_as_it_is_asked_once_and_not_stored() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let path = "/live/v0/early-425.m4s";
+        origin.on(path, |asked| async move {
+            match asked.before {
+                0 => status(StatusCode::TOO_EARLY),
+                _ => ok(whole(Bytes::from_static(b"media"))),
+            }
+        });
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        let early = viewer.get(path).await;
+        assert_eq!(early.status, StatusCode::TOO_EARLY);
+        assert_eq!(
+            origin.requests(path),
+            1,
+            "not taken for a failed early datum"
+        );
+        assert_eq!(viewer.get(path).await.body, "media");
     });
 }

@@ -64,7 +64,9 @@ async fn follow(node: &Arc<Node>, rendition: &Arc<Rendition>) {
             return;
         }
         let asked_at = node.clock.uptime();
-        match ask(node, rendition, &course).await {
+        let said = ask(node, rendition, &course).await;
+        course.note_hold(node, rendition, asked_at);
+        match said {
             Ok(Said::Version(version, conditions)) => {
                 course.conditions = conditions;
                 let playlist = Arc::clone(&version.playlist);
@@ -84,9 +86,25 @@ async fn follow(node: &Arc<Node>, rendition: &Arc<Rendition>) {
                 rendition.enter(Phase::Following);
                 course.brought(node, rendition, &Update::Unchanged, asked_at);
             }
+            // What is known stays the newest, for as long as that can be said (CA-23).
+            Ok(Said::NotYet(_)) if is_recent(node, rendition) => {
+                course.brought(node, rendition, &Update::Unchanged, asked_at);
+            }
+            Ok(Said::NotYet(status)) => {
+                let trouble = Trouble::Status(status);
+                course.stumbled(node, rendition, trouble).await;
+            }
+            // Whether what has ended begins again can be asked later.
+            Err(_) if rendition.phase() == Phase::Ended => return,
             Err(trouble) => course.stumbled(node, rendition, trouble).await,
         }
     }
+}
+
+/// Returns whether the newest version may still be shown although no parent renews it (CA-23).
+fn is_recent(node: &Node, rendition: &Rendition) -> bool {
+    let version = rendition.version();
+    version.is_some_and(|version| version.is_presentable(node.clock.uptime()))
 }
 
 /// Where a chain is, and how it came there.
@@ -121,6 +139,8 @@ impl Course {
                 let arrived_at = uptime.saturating_sub(since);
                 course.cadence.changed(&version.playlist, arrived_at);
             }
+            // It is shown until it has begun again.
+            (Phase::Ended, _) => {}
             _ => rendition.enter(Phase::Refreshing),
         }
         course
@@ -135,6 +155,18 @@ impl Course {
         } else if is_polled {
             let wait = self.cadence.next_poll();
             tokio::time::sleep(wait.saturating_sub(node.clock.uptime())).await;
+        }
+    }
+
+    /// Tells of a parent that held a request for longer than three target durations (LL-09).
+    fn note_hold(&self, node: &Node, rendition: &Rendition, asked_at: Duration) {
+        let Some(version) = rendition.version().filter(|_| self.wanted.is_some()) else {
+            return;
+        };
+        let held = node.clock.uptime().saturating_sub(asked_at);
+        if held > version.playlist.target_duration() * 3 + HOLD_TOLERANCE {
+            let late = Misbehavior::HeldTooLong;
+            node.telemetry.record(Event::OriginMisbehaved(late));
         }
     }
 
@@ -161,7 +193,11 @@ impl Course {
                 }
                 self.setbacks += 1;
             }
-            Update::Older => self.setbacks += 1,
+            Update::Older => {
+                self.setbacks += 1;
+                // It takes several whole answers to believe that a stream began again (CA-07).
+                self.conditions.clear();
+            }
         }
         self.wanted = match update {
             Update::Newer { .. } | Update::NewEpoch { .. } | Update::Unchanged => {
@@ -219,6 +255,8 @@ enum Said {
     Version(Box<Version>, HeaderMap),
     /// Nothing has changed (RFC 9110 15.4.5).
     NotModified,
+    /// There is nothing yet: some packagers say so with a success or with 425 (FM-16).
+    NotYet(StatusCode),
 }
 
 /// Why no playlist came.
@@ -294,6 +332,9 @@ async fn ask(node: &Arc<Node>, rendition: &Rendition, course: &Course) -> Result
         StatusCode::OK => {}
         StatusCode::NOT_MODIFIED if !is_directed && !course.conditions.is_empty() => {
             return Ok(Said::NotModified);
+        }
+        status @ (StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::TOO_EARLY) => {
+            return Ok(Said::NotYet(status));
         }
         status => return Err(Trouble::Status(status)),
     }
@@ -382,3 +423,6 @@ pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Ver
     }
     update
 }
+
+/// A parent's deadline is as exact as its timers and the way to it.
+const HOLD_TOLERANCE: Duration = Duration::from_millis(500);

@@ -70,6 +70,8 @@ pub struct Rendition {
     last_asked: AtomicU64,
     /// Uptime in milliseconds from which on its origin's lapses may be logged again.
     tell_from: AtomicU64,
+    /// Uptime in milliseconds from which on it is asked again whether a stream that ended goes on.
+    ask_again_from: AtomicU64,
     deadlines: Deadlines,
     holds_max: Duration,
     /// The keys its newest version hints.
@@ -177,6 +179,7 @@ impl Rendition {
             is_retired: AtomicBool::new(false),
             last_asked: AtomicU64::new(0),
             tell_from: AtomicU64::new(0),
+            ask_again_from: AtomicU64::new(0),
             deadlines: Deadlines::new(),
             holds_max: hold_max,
             hinted: Mutex::new(Vec::new()),
@@ -187,12 +190,25 @@ impl Rendition {
     pub fn asked(self: &Arc<Self>, node: &Arc<Node>) {
         self.last_asked
             .store(milliseconds(node.clock.uptime()), Ordering::Relaxed);
-        if self.phase() == Phase::Ended {
+        if self.phase() == Phase::Ended && !self.may_ask_again(node.clock.uptime()) {
             return;
         }
         if !self.is_followed.swap(true, Ordering::AcqRel) {
             chain::start(Arc::clone(node), Arc::clone(self));
         }
+    }
+
+    /// Returns whether it is time to ask whether a stream that has ended began again, for one who asks.
+    fn may_ask_again(&self, uptime: Duration) -> bool {
+        let from = self.ask_again_from.load(Ordering::Relaxed);
+        let next = milliseconds(uptime + ENDED_ASKED_EVERY);
+        // Relaxed: the number guards nothing but itself.
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        milliseconds(uptime) >= from
+            && self
+                .ask_again_from
+                .compare_exchange(from, next, success, failure)
+                .is_ok()
     }
 
     /// Returns the newest version.
@@ -300,7 +316,15 @@ impl Rendition {
         if is_shown {
             version.old_date_ranges = self.old_date_ranges(&update, &playlist, uptime);
         }
-        let phase = if playlist.is_ended() {
+        let shows_end = match &update {
+            Update::Newer { ended, .. } | Update::NewEpoch { ended, .. } => *ended,
+            Update::Unchanged => playlist.is_ended(),
+            // What is shown stays.
+            Update::Older => playlist.is_ended() || self.phase() == Phase::Ended,
+        };
+        let phase = if shows_end {
+            let again_from = milliseconds(uptime + ENDED_ASKED_EVERY);
+            self.ask_again_from.store(again_from, Ordering::Relaxed);
             Phase::Ended
         } else {
             Phase::Following
@@ -395,6 +419,9 @@ impl Hold {
         Instant::now() >= self.deadline
     }
 }
+
+/// A broadcast that begins under the URL of one that ended is noticed within this time.
+const ENDED_ASKED_EVERY: Duration = Duration::from_secs(10);
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
