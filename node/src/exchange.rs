@@ -27,7 +27,7 @@ use crate::request::{Client, Request, Wants};
 use crate::respond::{self, Answer, Failure};
 use crate::route::{self, Plan};
 use crate::upload::Upload;
-use crate::{cached, live, next_objects, relay};
+use crate::{cached, live, next_objects, redirect, relay};
 
 /// What answers requests: a node, or a bare responder that benchmarks measure beside it.
 pub trait Exchange: Clone + Send + Sync + 'static {
@@ -110,6 +110,9 @@ async fn answer(
         answer.fields.entry(PRIORITY).or_insert(first);
         node.streams
             .learn(&node.telemetry, &request.host, &request.path);
+    }
+    if is_index && answer.status.is_redirection() {
+        redirect::keep_query(node, request, &mut answer.fields);
     }
     if let Some(cmcd) = record.cmcd() {
         next_objects::fetch(node, request, cmcd);

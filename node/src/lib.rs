@@ -22,6 +22,7 @@ mod next_objects;
 pub mod node;
 pub mod purge;
 mod record;
+mod redirect;
 mod relay;
 pub mod request;
 pub mod respond;

@@ -11,10 +11,12 @@ pub use client::{Client, Network, NetworkError};
 pub(crate) use normal::hex;
 pub use normal::plain_host;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cache::CacheKey;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::Instant;
 
@@ -46,6 +48,8 @@ pub struct Request {
     pub holder: Holder,
     key: CacheKey,
     rendition_key: CacheKey,
+    /// The query as the viewer sent it, with what belongs to no key.
+    sent: SentQuery,
     /// Whether a child knows of a purge that this node does not: nothing stored here answers it.
     pub is_ahead: bool,
     /// When the request arrived.
@@ -163,7 +167,8 @@ impl Request {
         if wants == Wants::Effect && !rule.relays_methods {
             return Err(Failure::MethodNotAllowed);
         }
-        let query = Query::canonical(head.uri.query().unwrap_or(""), &rule.query);
+        let sent = SentQuery(head.uri.path_and_query().cloned());
+        let query = Query::canonical(sent.text(), &rule.query);
         let key = key_of(&host, path, query.whole());
         let rendition_key = if query.directives().is_empty() {
             key.clone()
@@ -178,6 +183,7 @@ impl Request {
             query,
             key,
             rendition_key,
+            sent,
             rule,
             fields: head.headers,
             interim: InterimOutbox::default(),
@@ -197,6 +203,13 @@ impl Request {
         self.rendition_key.clone()
     }
 
+    /// Returns the parameters that neither belong to the key nor are forwarded, as they were sent.
+    pub(crate) fn dropped_parameters(&self) -> impl Iterator<Item = &str> {
+        let rule = &self.rule.query;
+        let parameters = self.sent.text().split('&');
+        parameters.filter(|parameter| !parameter.is_empty() && !rule.keeps(name_of(parameter)))
+    }
+
     /// Returns what belongs together and should come from one parent (CA-08).
     pub fn affinity(&self) -> String {
         affinity_of(&self.host, &self.path)
@@ -210,6 +223,22 @@ impl Request {
     /// Returns how long ago the request arrived.
     pub fn waited(&self) -> Duration {
         self.received_at.elapsed()
+    }
+}
+
+/// A query as a viewer sent it; it may have secrets in it.
+#[derive(Clone)]
+struct SentQuery(Option<PathAndQuery>);
+
+impl SentQuery {
+    fn text(&self) -> &str {
+        self.0.as_ref().and_then(PathAndQuery::query).unwrap_or("")
+    }
+}
+
+impl fmt::Debug for SentQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.text().len())
     }
 }
 

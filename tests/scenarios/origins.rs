@@ -350,3 +350,65 @@ fn ld_02_425_is_relayed_as_it_is_asked_once_and_not_stored() {
         assert_eq!(viewer.get(path).await.body, "media");
     });
 }
+
+#[test]
+fn ca_20_a_redirected_playlist_keeps_each_viewers_query_and_is_one_redirect_for_all() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        origin.on(PLAYLIST, |_| async {
+            let mut reply = status(StatusCode::FOUND);
+            let fields = reply.headers_mut();
+            fields.insert("location", "../v7/p.m3u8?x=1".parse().unwrap());
+            fields.insert("cache-control", "max-age=5".parse().unwrap());
+            reply
+        });
+        origin.on("/elsewhere.m3u8", |_| async {
+            let mut reply = status(StatusCode::FOUND);
+            let location = "https://other.example/p.m3u8".parse().unwrap();
+            reply.headers_mut().insert("location", location);
+            reply
+        });
+        let _edge = t.node_with("edge", &["origin"], |config| {
+            config.rules = node::rules::Rules::dropping(vec!["token".to_owned()]);
+        });
+        let viewer = t.viewer("edge");
+        for token in ["a~b%2F", "c"] {
+            let moved = viewer.get(&format!("{PLAYLIST}?x=1&token={token}")).await;
+            assert_eq!(moved.status, StatusCode::FOUND);
+            let expected = format!("../v7/p.m3u8?x=1&token={token}");
+            assert_eq!(moved.field("location"), expected);
+        }
+        assert_eq!(origin.requests(PLAYLIST), 1);
+        let away = viewer.get("/elsewhere.m3u8?token=secret").await;
+        assert_eq!(away.field("location"), "https://other.example/p.m3u8");
+    });
+}
+
+#[test]
+fn ca_20_a_followed_playlist_that_moves_takes_its_viewers_along() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let aside = Origin::default();
+        let text = Live::start(&aside, PLAYLIST, 8).text();
+        origin.on(PLAYLIST, move |asked| {
+            let text = text.clone();
+            async move {
+                if asked.before == 0 {
+                    return Response::new(whole(Bytes::from(text)));
+                }
+                let mut reply = status(StatusCode::TEMPORARY_REDIRECT);
+                let location = "/new/p.m3u8".parse().unwrap();
+                reply.headers_mut().insert("location", location);
+                reply
+            }
+        });
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        origin.asked_for(PLAYLIST, 2).await;
+        pass(Duration::from_millis(10)).await;
+        let moved = viewer.get(PLAYLIST).await;
+        assert_eq!(moved.status, StatusCode::TEMPORARY_REDIRECT);
+        assert_eq!(moved.field("location"), "/new/p.m3u8");
+    });
+}

@@ -72,8 +72,7 @@ async fn follow(node: &Arc<Node>, rendition: &Arc<Rendition>) {
                 let playlist = Arc::clone(&version.playlist);
                 let address = &rendition.address;
                 if viewer_uris::judge_version(node, address, &playlist) == Audience::OneViewer {
-                    rendition.retire();
-                    node.hub.forget(&address.key());
+                    give_up(node, rendition);
                     return;
                 }
                 let update = publish(node, rendition, *version);
@@ -94,11 +93,26 @@ async fn follow(node: &Arc<Node>, rendition: &Arc<Rendition>) {
                 let trouble = Trouble::Status(status);
                 course.stumbled(node, rendition, trouble).await;
             }
+            // CA-20: where it is now is for viewers to be told; the next one is.
+            Err(Trouble::Status(status)) if is_redirect(status) => {
+                give_up(node, rendition);
+                return;
+            }
             // Whether what has ended begins again can be asked later.
             Err(_) if rendition.phase() == Phase::Ended => return,
             Err(trouble) => course.stumbled(node, rendition, trouble).await,
         }
     }
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    status.is_redirection() && status != StatusCode::NOT_MODIFIED
+}
+
+/// Lets the next request for the playlist be an ordinary one again.
+fn give_up(node: &Node, rendition: &Rendition) {
+    rendition.retire();
+    node.hub.forget(&rendition.address.key());
 }
 
 /// Returns whether the newest version may still be shown although no parent renews it (CA-23).
