@@ -152,6 +152,9 @@ fn f27_a_fill_that_began_before_a_purge_is_neither_joined_nor_stored_after_it() 
             "the old one was not stored"
         );
         assert_eq!(origin.requests(SEGMENT), 2);
+        let rendered = edge.telemetry().render();
+        let purged = "seawall_fills_finished_total{ending=\"purged\"} 1\n";
+        assert!(rendered.contains(purged), "{rendered}");
     });
 }
 

@@ -4,16 +4,28 @@
 
 use std::sync::Arc;
 
-use cache::{CacheKey, Mark, StoredResponse};
+use cache::{CacheKey, Inserted, Mark, Refusal, StoredResponse};
 use http::HeaderMap;
 
 use crate::node::Node;
+use crate::telemetry::FillEnding;
 
 /// Stores a response, unless its stream has begun again since the fill began (FM-14), or it was purged.
-pub(crate) fn keep(node: &Node, key: &CacheKey, response: Arc<StoredResponse>, begun: Begun) {
+///
+/// Returns how the fill ends by that.
+pub(crate) fn keep(
+    node: &Node,
+    key: &CacheKey,
+    response: Arc<StoredResponse>,
+    begun: Begun,
+) -> FillEnding {
     let kept = Arc::clone(&response);
     let may_store = || begun.lets_pass(node, key, &kept.headers);
-    node.store.insert_if(key.clone(), response, may_store);
+    match node.store.insert_if(key.clone(), response, may_store) {
+        Inserted::Refused(Refusal::Fenced) => FillEnding::Purged,
+        Inserted::Refused(Refusal::TooLarge | Refusal::Incomplete) => FillEnding::NotStored,
+        Inserted::Stored => FillEnding::Stored,
+    }
 }
 
 /// When a fill began, as the fences see it.

@@ -68,14 +68,14 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
         }
         Arrived::Complete(stored, status) => {
             let bytes = stored.body.progress().received;
-            keep(node, &order.key, Arc::clone(&stored), mark);
+            let ending = keep(node, &order.key, Arc::clone(&stored), mark);
             node.uncacheable.invalidate(&order.collapse_key);
             permit.refuse(Filled::Response(Brought {
                 response: stored,
                 status,
                 refusal: None,
             }));
-            (FillEnding::Stored, bytes)
+            (ending, bytes)
         }
         Arrived::Once(filled) => {
             let ending = ending_of(&filled);
@@ -87,7 +87,7 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
             (ending, bytes)
         }
     };
-    if matches!(ending, FillEnding::Stored | FillEnding::NotStored) {
+    if brought_all(ending) {
         node.streams.filled(&host, &target, bytes);
     }
     let duration = started.elapsed();
@@ -96,6 +96,17 @@ pub(super) async fn run(node: &Arc<Node>, permit: Permit, order: FillOrder) {
         bytes,
         duration,
     });
+}
+
+/// Returns whether a fill brought a response that all who asked share.
+fn brought_all(ending: FillEnding) -> bool {
+    match ending {
+        FillEnding::Stored | FillEnding::NotStored | FillEnding::Purged => true,
+        FillEnding::Rendition
+        | FillEnding::Unshared
+        | FillEnding::Abandoned
+        | FillEnding::Failed => false,
+    }
 }
 
 fn ending_of(filled: &Filled) -> FillEnding {
@@ -281,9 +292,9 @@ async fn grow(
     let ending = match ended {
         Ok(()) => {
             let compacted = compacted(&order, &stored).await;
-            keep(node, &order.key, compacted, mark);
+            let ending = keep(node, &order.key, compacted, mark);
             node.uncacheable.invalidate(&order.collapse_key);
-            FillEnding::Stored
+            ending
         }
         Err(_) => FillEnding::Failed,
     };

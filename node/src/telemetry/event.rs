@@ -145,7 +145,7 @@ pub enum FillEnding {
     Unshared,
     /// Nobody read it and nobody would store it any more (invariant 6), or its hint was withdrawn.
     Abandoned,
-    /// A purge came after its start (invariant 5).
+    /// The response is complete, and a purge or a new epoch came since the start (invariant 5).
     Purged,
     /// The parent did not bring it whole.
     Failed,
