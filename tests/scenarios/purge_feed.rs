@@ -11,6 +11,7 @@ use http::{Response, StatusCode};
 use node::admin::NotReady;
 use node::node::Node;
 use node::purge::WhenLagging;
+use purge_log::feed::REPORTS_BYTES_MAX;
 use purge_log::{Mode, PurgeRequest, Sequence, Target};
 
 const SEGMENT: &str = "/live/v0/seg0.m4s";
@@ -115,6 +116,37 @@ fn a_purge_reaches_edges_through_the_shield_that_they_follow() {
             2,
             "a feed and reports, both the shield's"
         );
+    });
+}
+
+#[test]
+fn the_listener_for_children_answers_the_feed_and_nothing_else() {
+    cdn(|t| async move {
+        let log = t.purge_log("api", 100);
+        let _origin = numbering(&t);
+        let _shield = follower(&t, "shield", &["origin"], "api");
+        let child = t.viewer(&feed_of("shield"));
+        let early = child.get("/v1/feed?node=a&latest=0").await;
+        assert_eq!(early.status, StatusCode::SERVICE_UNAVAILABLE);
+        log.applied_by("shield", Sequence::START).await;
+        let feed = child.open("/v1/feed?node=a&latest=0", &[]).await;
+        assert_eq!(feed.status, StatusCode::OK);
+        for (method, target, content, expected) in [
+            ("GET", SEGMENT, "", StatusCode::NOT_FOUND),
+            ("GET", "/metrics", "", StatusCode::NOT_FOUND),
+            ("GET", "/v1/feed", "", StatusCode::BAD_REQUEST),
+            ("PURGE", "/v1/feed", "", StatusCode::METHOD_NOT_ALLOWED),
+            ("POST", "/v1/feed/applied", "[{", StatusCode::BAD_REQUEST),
+            ("POST", "/v1/feed/applied", "[]", StatusCode::NO_CONTENT),
+        ] {
+            let answer = child.send_content(method, target, &[], content).await;
+            assert_eq!(answer.status, expected, "{method} {target} {content}");
+        }
+        let large: &str = Box::leak(" ".repeat(REPORTS_BYTES_MAX + 1).into_boxed_str());
+        let answer = child
+            .send_content("POST", "/v1/feed/applied", &[], large)
+            .await;
+        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
     });
 }
 
