@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::origin::{Asked, ReplyBody, whole};
 use harness::purge_log::standing;
-use harness::{Cdn, Origin, PurgeLog, Viewer, cdn, feed_of, following, pass};
+use harness::{Cdn, Live, Origin, PurgeLog, Viewer, cdn, feed_of, following, pass};
 use http::{Response, StatusCode};
 use node::admin::NotReady;
 use node::node::Node;
@@ -15,6 +15,7 @@ use purge_log::feed::REPORTS_BYTES_MAX;
 use purge_log::{Mode, PurgeRequest, Sequence, Target};
 
 const SEGMENT: &str = "/live/v0/seg0.m4s";
+const PLAYLIST: &str = "/live/v0/playlist.m3u8";
 
 fn purge_of(path: &str, mode: Mode) -> PurgeRequest {
     PurgeRequest {
@@ -311,5 +312,37 @@ fn f33_nodes_behind_the_tail_of_the_log_make_everything_stale_rather_than_guess(
                 "{rendered}"
             );
         }
+    });
+}
+
+#[test]
+fn f28_a_purge_of_something_else_does_not_interrupt_a_broadcast_behind_a_late_shield() {
+    cdn(|t| async move {
+        let log = t.purge_log("api", 100);
+        let slow = log.also_at("slow");
+        let origin = numbering(&t);
+        let live = Live::start(&origin, PLAYLIST, 8);
+        let _shield = follower(&t, "shield", &["origin"], "slow");
+        let _edge = follower(&t, "edge", &["shield"], "api");
+        for node in ["shield", "edge"] {
+            log.applied_by(node, Sequence::START).await;
+        }
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        viewer.get(SEGMENT).await;
+        slow.set_up(false);
+        let sequence = log.purge(purge_of("/other", Mode::Hard));
+        log.applied_by("edge", sequence).await;
+        for (msn, part) in [(2, 0), (2, 1), (2, 2)] {
+            let target = format!("{PLAYLIST}?_HLS_msn={msn}&_HLS_part={part}");
+            let held = viewer.start(&target);
+            origin.asked_for_exactly(&target).await;
+            let begun = tokio::time::Instant::now();
+            live.publish();
+            assert_eq!(held.await.unwrap().status, StatusCode::OK, "{target}");
+            assert_eq!(begun.elapsed(), Duration::ZERO, "at once");
+        }
+        assert_eq!(viewer.get(SEGMENT).await.text(), "version 0");
+        assert_eq!(origin.requests(SEGMENT), 1);
     });
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cache::StoredResponse;
+use cache::{CacheKey, StoredResponse};
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt;
@@ -28,6 +28,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) host: &'a str,
     /// The canonical path and query.
     pub(crate) target: String,
+    /// Under which key the answer is kept.
+    pub(crate) key: CacheKey,
     /// The presentation it belongs to.
     pub(crate) affinity: String,
     /// Which connections to use.
@@ -42,6 +44,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) cdn_loop: Option<HeaderValue>,
     /// The fields to send: this node's own, and those of the viewer that a rule lets through.
     pub(crate) fields: Arc<HeaderMap>,
+    /// The fields of the answer as far as purges go, where it goes on from one that is known.
+    pub(crate) known: Option<&'a HeaderMap>,
     /// What the parent is asked about: whether it is still good (RFC 9111 4.3.1).
     pub(crate) validated: Option<Arc<StoredResponse>>,
 }
@@ -63,6 +67,8 @@ impl<'a> Ask<'a> {
         Self {
             host: &order.host,
             target: order.target.clone(),
+            key: order.key.clone(),
+            known: None,
             affinity: order.affinity.clone(),
             class: order.class,
             first_byte_timeout: order.first_byte_timeout,
@@ -83,8 +89,8 @@ impl<'a> Ask<'a> {
         let mut headers = HeaderMap::clone(&self.fields);
         // Read behind the fill's mark on the fence: the parent must know every purge the mark lies behind.
         // What a child asks for is there already if it is ahead of this node.
-        if let Some(minimum) = node.purges.minimum()
-            && !headers.contains_key(MINIMUM)
+        if !headers.contains_key(MINIMUM)
+            && let Some(minimum) = node.purges.minimum(&self.key, self.known)
         {
             headers.insert(MINIMUM, minimum);
         }

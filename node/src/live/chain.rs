@@ -320,9 +320,12 @@ async fn ask(node: &Arc<Node>, rendition: &Rendition, course: &Course) -> Result
     if !is_directed && !course.conditions.is_empty() {
         Arc::make_mut(&mut fields).extend(course.conditions.clone());
     }
+    let before = rendition.version();
     let answer = Ask {
         host: &address.host,
         target: request::path_and_query(&address.path, &query),
+        key: address.key(),
+        known: before.as_ref().map(|version| version.fields()),
         affinity: address.affinity(),
         class: if is_directed {
             Class::Parked

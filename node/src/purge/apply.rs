@@ -19,6 +19,7 @@ use purge_log::feed::Position;
 use purge_log::{Counts, Entry, Mode, PurgeRequest, Sequence, Target, Url};
 use tokio::time::Instant;
 
+use super::minimums::Minimums;
 use super::redactions::Redactions;
 use super::timeline::{self, Part};
 use super::{Apply, Children, Follower, Standing, Verdict};
@@ -33,6 +34,7 @@ pub(crate) struct Purges {
     fence: Fence<Arc<[PurgeTarget]>>,
     /// Stretches of timelines that are gone.
     pub(super) redactions: Redactions,
+    minimums: Minimums,
     follower: OnceLock<Follower>,
 }
 
@@ -41,6 +43,7 @@ impl Default for Purges {
         Self {
             fence: Fence::new(REMEMBERED_MAX),
             redactions: Redactions::default(),
+            minimums: Minimums::default(),
             follower: OnceLock::new(),
         }
     }
@@ -73,6 +76,9 @@ impl Purges {
     /// Raises the fence for everything: nothing that began before is stored.
     pub(crate) fn raise(&self, targets: Vec<PurgeTarget>) -> Arc<[PurgeTarget]> {
         let targets: Arc<[PurgeTarget]> = targets.into();
+        if let Some(position) = self.standing().and_then(|standing| standing.minimum) {
+            self.minimums.note(position, &targets);
+        }
         self.fence.raise(Arc::clone(&targets));
         targets
     }
@@ -113,9 +119,15 @@ impl Purges {
             .map_or(Verdict::Serve, Follower::verdict)
     }
 
-    /// Returns what a fill asks its parent to have applied. Read it after [`Purges::mark`].
-    pub(crate) fn minimum(&self) -> Option<HeaderValue> {
-        let Position { log, applied } = self.standing()?.minimum?;
+    /// Returns what a request for `key` asks its parent to have applied. Read it after [`Purges::mark`].
+    ///
+    /// `fields` are those of the response, where they are known.
+    pub(crate) fn minimum(
+        &self,
+        key: &CacheKey,
+        fields: Option<&HeaderMap>,
+    ) -> Option<HeaderValue> {
+        let Position { log, applied } = self.minimums.of(&plain(key), fields)?;
         HeaderValue::try_from(format!("{log}/{applied}")).ok()
     }
 

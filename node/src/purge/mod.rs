@@ -21,6 +21,7 @@ mod children;
 mod config;
 mod follow;
 mod listen;
+mod minimums;
 mod outbox;
 mod redactions;
 mod standing;

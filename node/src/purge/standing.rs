@@ -13,7 +13,7 @@ pub struct Standing {
     pub position: Option<Position>,
     /// Everything up to here is applied, or is being applied at this moment.
     ///
-    /// What a fill asks its parent for. Read it after the fill has marked the fence: every purge the mark
+    /// The most that a fill asks its parent for, see `minimums`. Read it after the fill has marked the fence: every purge the mark
     /// lies behind is then in it. With `position` instead, a fill that begins in the middle of a purge would
     /// pass the fence with an answer that its parent made before.
     pub minimum: Option<Position>,
