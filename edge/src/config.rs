@@ -149,6 +149,7 @@ impl Config {
         let query = QueryRule::Dropped(query_dropped);
         NodeConfig {
             server_timing,
+            heeds_children: false,
             ..common.into_node_config(parents, Selection::Rendezvous, cors, query)
         }
     }
@@ -315,6 +316,7 @@ mod tests {
                 .all(|p| p.headers.is_empty() && p.host.is_none())
         );
         assert!(node.cors && node.listen.http3);
+        assert!(!node.heeds_children, "viewers are strangers");
     }
 
     #[test]

@@ -62,7 +62,9 @@ impl Exchange for Arc<Node> {
         async move {
             let answered = match &mut admitted {
                 Ok(request) => {
-                    if let Some(caught_up) = self.purges.catching_up(request) {
+                    if self.heeds_children
+                        && let Some(caught_up) = self.purges.catching_up(request)
+                    {
                         request.is_ahead = !caught_up.await;
                     }
                     answer(self, request, upload, &mut record).await

@@ -55,6 +55,7 @@ pub struct Node {
     /// This node's member of `Via` (RFC 9110 7.6.3).
     pub(crate) via: HeaderValue,
     pub(crate) members: Members,
+    pub(crate) heeds_children: bool,
     pub(crate) allows_cross_origin: bool,
     pub(crate) states_timing: bool,
     pub(crate) store: Store,
@@ -116,6 +117,7 @@ impl Node {
             cache_name: CacheName::new(&config.name)?,
             via: via_of(&config.name),
             members: Members::new(&config.name),
+            heeds_children: config.heeds_children,
             allows_cross_origin: config.cors,
             states_timing: config.server_timing,
             store: Store::new(counted_bytes(config.store_bytes)),

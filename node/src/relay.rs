@@ -139,7 +139,8 @@ fn invalidate(node: &Node, key: &CacheKey) {
     if !cut.is_empty() {
         let key = key.clone();
         let besides = Vec::new();
-        node.purges.raise(vec![PurgeTarget::Url { key, besides }]);
+        let target = PurgeTarget::Url { key, besides };
+        node.purges.raise_change(target);
     }
     node.store.remove(key);
 }

@@ -154,6 +154,7 @@ pub fn config(name: &str, parents: &[&str]) -> NodeConfig {
         admin: None,
         access_log: None,
         purge: None,
+        heeds_children: true,
         cors: true,
         server_timing: false,
         rules: Rules::dropping(vec!["CMCD".to_owned()]),

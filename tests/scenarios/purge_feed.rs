@@ -199,6 +199,26 @@ fn f28_an_edge_ahead_of_two_nodes_is_given_nothing_of_either() {
 }
 
 #[test]
+fn a_viewer_who_names_purges_gets_what_is_stored_where_children_are_not_heeded() {
+    cdn(|t| async move {
+        let log = t.purge_log("api", 100);
+        let origin = numbering(&t);
+        let _edge = t.node_with("edge", &["origin"], |config| {
+            config.purge = following(&["api"]);
+            config.heeds_children = false;
+        });
+        log.applied_by("edge", Sequence::START).await;
+        let viewer = t.viewer("edge");
+        viewer.get(SEGMENT).await;
+        let ahead = [("seawall-purge-minimum", "0000000000000007/9")];
+        let begun = tokio::time::Instant::now();
+        viewer.get_with(SEGMENT, &ahead).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(origin.requests(SEGMENT), 1);
+    });
+}
+
+#[test]
 fn f29_a_log_that_is_down_changes_nothing_where_a_lagging_node_serves() {
     cdn(|t| async move {
         let (origin, _log, edge) = lagging(&t, WhenLagging::Serve).await;
@@ -233,6 +253,12 @@ fn f30_a_lagging_node_that_revalidates_asks_before_each_answer_until_it_is_curre
 fn f31_a_node_that_was_away_applies_what_it_missed_before_it_is_ready() {
     cdn(|t| async move {
         let (origin, log, edge) = lagging(&t, WhenLagging::Fence).await;
+        let fresh = t.node_with("fresh", &["origin"], |config| {
+            config.purge = following(&["api"]);
+            config.purge.as_mut().expect("it follows").when_lagging = WhenLagging::Fence;
+        });
+        let never_heard = fresh.status(false).not_ready;
+        assert_eq!(never_heard, [NotReady::PurgesMissed]);
         assert_eq!(edge.status(false).not_ready, [NotReady::PurgesMissed]);
         change(&origin, 1);
         let sequence = log.purge(purge_of(SEGMENT, Mode::Hard));

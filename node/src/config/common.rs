@@ -112,6 +112,7 @@ impl Common {
             admin: self.admin,
             access_log: self.access_log,
             purge: self.purge.map(Purge::into_purge_config),
+            heeds_children: true,
             cors,
             server_timing: false,
             rules: self.rules.with_fallback_query(query),

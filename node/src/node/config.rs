@@ -31,6 +31,9 @@ pub struct NodeConfig {
     pub access_log: Option<AccessLogConfig>,
     /// The purge log, if it follows one.
     pub purge: Option<PurgeConfig>,
+    /// Whether clients may say which purges they have applied: nodes below do. A viewer who said so could
+    /// have everything asked for past the store.
+    pub heeds_children: bool,
     /// Whether the node answers for cross-origin pages: CORS fields and OPTIONS (CA-12).
     pub cors: bool,
     /// Whether responses say where their time went, in `Server-Timing` (HX-21).

@@ -73,8 +73,13 @@ impl Purges {
                 .denies(&request.host, &request.path, &request.key(), kind)
     }
 
+    /// Raises the fence for a change that is no purge: parents are not asked to know it.
+    pub(crate) fn raise_change(&self, target: PurgeTarget) {
+        self.fence.raise(Arc::from([target]));
+    }
+
     /// Raises the fence for everything: nothing that began before is stored.
-    pub(crate) fn raise(&self, targets: Vec<PurgeTarget>) -> Arc<[PurgeTarget]> {
+    pub(super) fn raise(&self, targets: Vec<PurgeTarget>) -> Arc<[PurgeTarget]> {
         let targets: Arc<[PurgeTarget]> = targets.into();
         if let Some(position) = self.standing().and_then(|standing| standing.minimum) {
             self.minimums.note(position, &targets);
