@@ -199,6 +199,46 @@ fn f28_an_edge_ahead_of_two_nodes_is_given_nothing_of_either() {
 }
 
 #[test]
+fn f28_a_broadcast_that_was_purged_comes_from_the_shield_that_is_not_late() {
+    cdn(|t| async move {
+        let log = t.purge_log("api", 100);
+        let slow = log.also_at("slow");
+        let origin = numbering(&t);
+        let live = Live::start(&origin, PLAYLIST, 8);
+        let _late = follower(&t, "late", &["origin"], "slow");
+        let _good = follower(&t, "good", &["origin"], "api");
+        let _edge = follower(&t, "edge", &["late", "good"], "api");
+        for node in ["late", "good", "edge"] {
+            log.applied_by(node, Sequence::START).await;
+        }
+        let viewer = t.viewer("edge");
+        assert_eq!(viewer.get(PLAYLIST).await.status, StatusCode::OK);
+        slow.set_up(false);
+        let target = Target::Stream {
+            host: "live.example".to_owned(),
+            path: "/live/".to_owned(),
+            range: None,
+        };
+        let mode = Mode::Hard;
+        let sequence = log.purge(PurgeRequest { target, mode });
+        log.applied_by("edge", sequence).await;
+        let begun = tokio::time::Instant::now();
+        let anew = viewer.get(PLAYLIST).await;
+        assert_eq!(anew.status, StatusCode::OK);
+        let first = anew.field("cache-status");
+        assert!(first.starts_with("good;"), "{first}");
+        let waited = begun.elapsed();
+        assert_eq!(waited, Duration::from_millis(200), "for the late one");
+        let next = format!("{PLAYLIST}?_HLS_msn=2&_HLS_part=0");
+        let held = viewer.start(&next);
+        origin.asked_for_exactly(&next).await;
+        pass(Duration::from_millis(300)).await;
+        live.publish();
+        assert_eq!(held.await.unwrap().status, StatusCode::OK);
+    });
+}
+
+#[test]
 fn a_viewer_who_names_purges_gets_what_is_stored_where_children_are_not_heeded() {
     cdn(|t| async move {
         let log = t.purge_log("api", 100);

@@ -100,7 +100,7 @@ impl<'a> Ask<'a> {
         if let Some(passed) = self.cdn_loop {
             headers.insert(CDN_LOOP, passed);
         }
-        let request = ForwardRequest {
+        let mut request = ForwardRequest {
             method: Method::GET,
             body: Bytes::new(),
             host: self.host.to_owned(),
@@ -112,6 +112,12 @@ impl<'a> Ask<'a> {
             interim: self.interim,
             avoid: self.avoid,
         };
+        let answer = fetch(node, &request).await?;
+        if !is_purge_pending(&answer) {
+            return Ok(answer);
+        }
+        // Another parent may know the purge; if there is none, this one may by now.
+        request.avoid = Some(answer.parent);
         fetch(node, &request).await
     }
 
@@ -129,6 +135,17 @@ impl<'a> Ask<'a> {
         Ok(Whole { head, text, age })
     }
 }
+
+/// Returns whether a parent refused because it has not applied a purge that it was asked to know.
+fn is_purge_pending(answer: &ForwardResponse) -> bool {
+    let reason = answer.head.headers.get("proxy-status");
+    let reason = reason.and_then(|value| value.to_str().ok());
+    answer.head.status == Failure::PurgePending.status()
+        && reason.is_some_and(|reason| reason.ends_with(PURGE_PENDING))
+}
+
+/// How [`Failure::PurgePending`], and nothing else of ours, ends in `Proxy-Status` (RFC 9209).
+const PURGE_PENDING: &str = "; error=http_request_denied";
 
 /// Asks a parent, and tells how long that took.
 ///
