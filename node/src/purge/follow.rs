@@ -82,12 +82,19 @@ async fn read(
     let parent = parents.name(response.parent).to_owned();
     let mut body = response.body;
     let mut lines = Lines::default();
+    let mut heard_at = Instant::now();
     loop {
         let frame = timeout(shared.config.silence_max, body.frame())
             .await
             .map_err(|_| Lost::Silent)?
             .ok_or(Lost::Ended)?
             .map_err(Lost::Broken)?;
+        // A process that was stopped finds what waited for it before any timer rings. The heartbeats in it are
+        // as old as that, whatever age they name, and more purges than they know of may be on their way.
+        if heard_at.elapsed() > shared.config.silence_max {
+            return Err(Lost::Silent);
+        }
+        heard_at = Instant::now();
         let Ok(bytes) = frame.into_data() else {
             continue;
         };

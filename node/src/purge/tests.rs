@@ -386,6 +386,45 @@ async fn f31_a_node_that_was_cut_off_goes_on_where_it_was_and_nothing_is_lost() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn f31_what_waited_while_the_process_was_stopped_does_not_confirm_that_it_knows_all() {
+    let net = Net::default();
+    let (said, to_say) = tokio::sync::mpsc::channel::<Message>(8);
+    let to_say = Arc::new(Mutex::new(Some(to_say)));
+    net.listen("api", move |asked| {
+        let to_say = Arc::clone(&to_say);
+        async move {
+            if asked.head.uri.path() != FEED_PATH {
+                return Response::new(Full::default().boxed_unsync());
+            }
+            // There is one connection; a second one gets no answer.
+            let Some(to_say) = to_say.lock().take() else {
+                return std::future::pending().await;
+            };
+            let frames = futures_util::stream::unfold(to_say, async |mut to_say| {
+                let mut line = Vec::new();
+                to_say.recv().await?.write_to(&mut line);
+                Some((Ok(Frame::data(Bytes::from(line))), to_say))
+            });
+            Response::new(StreamBody::new(frames).boxed_unsync())
+        }
+    });
+    let fra = node(&net, "fra", &["api"], |_| {});
+    let beat = || Message::Heartbeat {
+        head: Sequence::START,
+        age_ms: 0,
+    };
+    let after = Sequence::START;
+    said.send(Message::Begin { log: LOG, after }).await.unwrap();
+    said.send(beat()).await.unwrap();
+    fra.until(|s| s.confirmed_at.is_some()).await;
+    // It is said, and before anybody here can hear it a minute has passed.
+    said.try_send(beat()).unwrap();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    fra.until(|s| !s.is_connected).await;
+    assert!(matches!(fra.follower.state(), State::Lagging { .. }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn f33_a_node_that_missed_more_than_is_kept_makes_everything_stale() {
     let net = Net::default();
     let api = Api::start(&net, 10);
