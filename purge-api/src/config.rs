@@ -5,6 +5,7 @@
 //! this crate must not depend on.
 
 mod keys;
+mod nats;
 mod text;
 
 #[cfg(test)]
@@ -17,7 +18,7 @@ use std::time::Duration;
 use crate::api::ApiLimits;
 use crate::audit::AuditConfig;
 use crate::auth::PrincipalConfig;
-use crate::journal::JournalConfig;
+use crate::journal::{JournalConfig, NatsConfig};
 
 pub use keys::KeyFileError;
 
@@ -32,8 +33,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// What tokens must be for.
     pub audience: String,
-    /// The file of the journal.
-    pub journal_path: PathBuf,
+    /// Where the journal is.
+    pub journal_place: JournalPlace,
     /// What the journal keeps.
     pub journal: JournalConfig,
     /// Where the audit is.
@@ -48,6 +49,15 @@ pub struct Config {
     pub head_timeout: Duration,
     /// How long a shutdown waits for requests that are under way.
     pub drain_timeout: Duration,
+}
+
+/// Where the journal is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JournalPlace {
+    /// A file of this machine.
+    File(PathBuf),
+    /// A stream of a NATS server or cluster, which several purge APIs may share.
+    Nats(NatsConfig),
 }
 
 /// Files of TLS.
@@ -81,12 +91,12 @@ pub enum ConfigError {
         problem: String,
     },
     /// A key cannot be used.
-    #[error("`{}`: principal `{principal}`: {source}", path.display())]
+    #[error("`{}`: {owner}: {source}", path.display())]
     Key {
         /// Which file of configuration.
         path: PathBuf,
-        /// Whose key.
-        principal: String,
+        /// Whose key: a principal, or the journal.
+        owner: String,
         /// Why not.
         source: KeyFileError,
     },
@@ -121,9 +131,9 @@ impl Config {
         let directory = path.parent().unwrap_or(Path::new("."));
         text.check().map_err(wrong)?;
         text.into_config(directory)
-            .map_err(|(principal, source)| ConfigError::Key {
+            .map_err(|(owner, source)| ConfigError::Key {
                 path: path.to_owned(),
-                principal,
+                owner,
                 source,
             })
     }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, Api, Now};
 use crate::audit::{Audit, AuditError, AuditReport, Event, Unwritable};
 use crate::auth::{Authenticator, PrincipalsError};
-use crate::config::Config;
+use crate::config::{Config, JournalPlace};
 use crate::journal::{Journal, OpenError, OpenReport, ReadError};
 
 pub use tls::TlsError;
@@ -93,7 +93,10 @@ pub async fn start(config: Config, now: Now) -> Result<Running, StartError> {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let (journal, journal_report) = Journal::open(&config.journal_path, config.journal)?;
+    let (journal, journal_report) = match config.journal_place {
+        JournalPlace::File(path) => Journal::open(&path, config.journal)?,
+        JournalPlace::Nats(nats) => Journal::connect(nats, config.journal).await?,
+    };
     let (audit, audit_report) = Audit::open(&config.audit)?;
     let recovered = recover(&journal, &audit, &audit_report, &now).await?;
     let closing = CancellationToken::new();

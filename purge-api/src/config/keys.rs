@@ -42,6 +42,9 @@ pub enum KeyFileError {
         /// What would be right.
         allowed: &'static str,
     },
+    /// A secret that is not text.
+    #[error("the key `{}` is not text in UTF-8", .0.display())]
+    NotText(PathBuf),
     /// Too large.
     #[error("the key `{}` has more than {KEY_BYTES_MAX} bytes", .0.display())]
     TooLarge(PathBuf),
@@ -49,6 +52,23 @@ pub enum KeyFileError {
 
 /// Reads a key.
 pub(super) fn read(kind: KeyKind, path: &Path) -> Result<KeyMaterial, KeyFileError> {
+    let bytes = read_bytes(kind, path)?;
+    Ok(match kind {
+        KeyKind::Hmac => KeyMaterial::Hmac(bytes.trim_ascii().to_vec()),
+        KeyKind::Ed25519 => KeyMaterial::Token(TokenAlgorithm::Ed25519, bytes),
+        KeyKind::Es256 => KeyMaterial::Token(TokenAlgorithm::Es256, bytes),
+    })
+}
+
+/// Reads a password or a token, without white space around it, from a file that only its owner reads.
+pub(super) fn secret_text(path: &Path) -> Result<String, KeyFileError> {
+    let bytes = read_bytes(KeyKind::Hmac, path)?;
+    let text = std::str::from_utf8(bytes.trim_ascii());
+    let text = text.map_err(|_| KeyFileError::NotText(path.to_owned()))?;
+    Ok(text.to_owned())
+}
+
+fn read_bytes(kind: KeyKind, path: &Path) -> Result<Vec<u8>, KeyFileError> {
     let unreadable = |source| KeyFileError::Unreadable {
         path: path.to_owned(),
         source,
@@ -76,11 +96,7 @@ pub(super) fn read(kind: KeyKind, path: &Path) -> Result<KeyMaterial, KeyFileErr
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > KEY_BYTES_MAX {
         return Err(KeyFileError::TooLarge(path.to_owned()));
     }
-    Ok(match kind {
-        KeyKind::Hmac => KeyMaterial::Hmac(bytes.trim_ascii().to_vec()),
-        KeyKind::Ed25519 => KeyMaterial::Token(TokenAlgorithm::Ed25519, bytes),
-        KeyKind::Es256 => KeyMaterial::Token(TokenAlgorithm::Es256, bytes),
-    })
+    Ok(bytes)
 }
 
 /// Bytes of a file of a key.

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::journal::NatsLogin;
 
 const RIGHT: &str = r#"
 [listen]
@@ -35,7 +36,10 @@ fn load(text: &str, mode: u32) -> Result<Config, String> {
 #[test]
 fn what_is_not_written_has_a_default_and_paths_are_relative_to_the_file() {
     let config = load(RIGHT, 0o600).unwrap();
-    assert!(config.journal_path.is_absolute());
+    let JournalPlace::File(path) = &config.journal_place else {
+        panic!("{:?}", config.journal_place);
+    };
+    assert!(path.is_absolute());
     assert_eq!(config.principals[0].per_second, 50);
     assert_eq!(config.principals[0].wide_per_second, 5);
     assert_eq!(config.limits, ApiLimits::default());
@@ -127,6 +131,71 @@ fn mistakes_are_shown_with_their_line_and_what_is_allowed() {
     assert!(
         load(&text, 0o600).unwrap_err().contains("line 6"),
         "the line is named"
+    );
+}
+
+/// What stands in `[journal.nats]`, and what is said of it.
+const NATS_MISTAKES: &[(&str, &str)] = &[
+    ("servers = []", "must list 1 to 16 servers"),
+    ("servers = [\"nats-1:4222\"]", "write `nats://host:port`"),
+    (
+        "servers = [\"nats://u:secret@a:4222\"]",
+        "credentials into `user` and `password_file`",
+    ),
+    (
+        "servers = [\"nats://a:4222\"]\nstream = \"a.b\"",
+        "letters, digits and `-_`",
+    ),
+    (
+        "servers = [\"nats://a:4222\"]\nreplicas = 0",
+        "between 1 and 5",
+    ),
+    (
+        "servers = [\"nats://a:4222\"]\nuser = \"u\"",
+        "`journal.nats.password_file` go together",
+    ),
+    (
+        "servers = [\"nats://a:4222\"]\nuser = \"u\"\npassword_file = \"secret\"\ntoken_file = \"secret\"",
+        "both `user` and `token_file`",
+    ),
+    (
+        "servers = [\"nats://a:4222\"]\ncertificate = \"c\"",
+        "`journal.nats.key` go together",
+    ),
+];
+
+#[test]
+fn a_stream_of_nats_can_be_the_journal_and_its_secret_is_read_from_a_file() {
+    let with =
+        |nats: &str| RIGHT.replace("path = \"purges.redb\"", &format!("[journal.nats]\n{nats}"));
+    let written =
+        "servers = [\"tls://nats-1.example:4222\"]\nuser = \"u\"\npassword_file = \"secret\"";
+    let config = load(&with(written), 0o600).unwrap();
+    let JournalPlace::Nats(nats) = &config.journal_place else {
+        panic!("{:?}", config.journal_place);
+    };
+    assert_eq!((nats.stream.as_str(), nats.replicas), ("seawall", 3));
+    let password = "0123456789abcdef0123456789abcdef".to_owned();
+    let user = "u".to_owned();
+    assert_eq!(nats.login, NatsLogin::Password { user, password });
+    assert!(!format!("{config:?}").contains("0123456789"), "invariant 7");
+    let readable = load(&with(written), 0o644).unwrap_err();
+    assert!(readable.contains("`journal.nats`: the key"), "{readable}");
+    for (wrong, expected) in NATS_MISTAKES {
+        let error = load(&with(wrong), 0o600).unwrap_err();
+        assert!(error.contains(expected), "{wrong}: {error}");
+        assert!(!error.contains("u:secret"), "{error}");
+    }
+    let both = RIGHT.replace(
+        "[audit]",
+        "[journal.nats]\nservers = [\"nats://a:1\"]\n[audit]",
+    );
+    assert!(load(&both, 0o600).unwrap_err().contains("one of them"));
+    let neither = RIGHT.replace("path = \"purges.redb\"", "");
+    assert!(
+        load(&neither, 0o600)
+            .unwrap_err()
+            .contains("needs `path`, or `nats`")
     );
 }
 

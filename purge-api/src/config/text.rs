@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use super::keys::{self, KeyFileError, KeyKind};
-use super::{Config, TlsConfig};
+use super::nats::Nats;
+use super::{Config, JournalPlace, TlsConfig};
 use crate::api::ApiLimits;
 use crate::audit::AuditConfig;
 use crate::auth::{HostPattern, KEYS_MAX, KeyPattern, Modes, PrincipalConfig, Scope, Verb, Verbs};
@@ -54,7 +55,8 @@ struct Private {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Journal {
-    path: PathBuf,
+    path: Option<PathBuf>,
+    nats: Option<Nats>,
     keep_for: Option<Span>,
     entries_max: Option<u64>,
     bytes_max: Option<u64>,
@@ -190,6 +192,7 @@ impl Text {
                 private.address
             ));
         }
+        self.journal.check()?;
         if self.principal.is_empty() {
             return Err("there is no `[[principal]]`: nobody could purge".into());
         }
@@ -210,8 +213,8 @@ impl Text {
                 client_ca,
             }),
             audience: self.audience,
-            journal_path: directory.join(&self.journal.path),
             journal: self.journal.config(),
+            journal_place: self.journal.place(directory)?,
             audit: AuditConfig {
                 path: directory.join(self.audit.path),
                 bytes_max: self.audit.bytes_max,
@@ -282,7 +285,7 @@ impl Principal {
         for key in self.key {
             match keys::read(key.kind, &directory.join(key.file)) {
                 Ok(material) => read.push((key.id, material)),
-                Err(error) => return Err((self.name, error)),
+                Err(error) => return Err((format!("principal `{}`", self.name), error)),
             }
         }
         Ok(PrincipalConfig {
@@ -302,6 +305,27 @@ impl Principal {
 }
 
 impl Journal {
+    fn check(&self) -> Result<(), String> {
+        match (&self.path, &self.nats) {
+            (Some(_), Some(_)) => Err("`journal` has both `path` and `nats`: one of them".into()),
+            (None, None) => Err("`journal` needs `path`, or `nats` with its servers".into()),
+            (Some(_), None) => Ok(()),
+            (None, Some(nats)) => nats.check(),
+        }
+    }
+
+    fn place(self, directory: &Path) -> Result<JournalPlace, (String, KeyFileError)> {
+        if let Some(nats) = self.nats {
+            let nats = nats.into_config(directory);
+            let nats = nats.map_err(|error| ("`journal.nats`".to_owned(), error))?;
+            return Ok(JournalPlace::Nats(nats));
+        }
+        let path = self
+            .path
+            .expect("`check` has seen that one of both is there");
+        Ok(JournalPlace::File(directory.join(path)))
+    }
+
     fn config(&self) -> JournalConfig {
         let default = JournalConfig::default();
         JournalConfig {
