@@ -119,7 +119,11 @@ impl Cdn {
         );
         let file = folder.path().join("api.toml");
         fs::write(&file, config).expect("the folder can be written");
-        let api = Process::seawall("purge-api", &file, "private:");
+        // A cluster of servers needs a moment until it agrees on a leader.
+        let api = (0..STARTS_MAX)
+            .map(|_| Process::seawall("purge-api", &file, "private:"))
+            .find(|api| !api.said.is_empty())
+            .expect("the API starts");
         let feed = Link::to(&api.address("private:"));
         Self {
             folder,
@@ -245,6 +249,9 @@ fn until<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
         .unwrap_or_else(|| panic!("it never came to be: {what}"))
 }
 
+/// How often a purge API that ends at once is started again.
+const STARTS_MAX: usize = 100;
+
 /// Enough for a minute on a fast machine, and bounded.
 const ATTEMPTS_MAX: usize = 200_000;
 
@@ -337,6 +344,77 @@ fn answer(
         released.recv().ok();
     }
     stream.write_all(second.as_bytes()).ok();
+}
+
+/// Three NATS servers that keep a stream together.
+struct Cluster {
+    folder: TempDir,
+    /// Where each listens for the others; free a moment ago.
+    routes: Vec<u16>,
+    servers: Vec<Process>,
+    /// Where each listens for clients.
+    clients: Vec<String>,
+}
+
+impl Cluster {
+    /// Starts the servers; `None` where there is no `nats-server`.
+    fn start() -> Option<Self> {
+        let free: Vec<_> = (0..3)
+            .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free"))
+            .collect();
+        let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
+        let mut cluster = Self {
+            folder: tempfile::tempdir().expect("a folder can be made"),
+            routes: free.iter().map(port).collect(),
+            servers: Vec::new(),
+            clients: Vec::new(),
+        };
+        drop(free);
+        for index in 0..3 {
+            let server = cluster.server(index, "-1");
+            if server.said.len() < 2 {
+                #[expect(clippy::disallowed_methods, reason = "CI must not pass by leaving out")]
+                let is_ci = std::env::var_os("CI").is_some();
+                assert!(!is_ci, "nats-server cannot be started: {:?}", server.said);
+                eprintln!("left out: nats-server cannot be started; apt install nats-server");
+                return None;
+            }
+            let client = server.address("Listening for client connections");
+            cluster.clients.push(client);
+            cluster.servers.push(server);
+        }
+        Some(cluster)
+    }
+
+    fn server(&self, index: usize, port: &str) -> Process {
+        let route = |port: &u16| format!("nats://127.0.0.1:{port}");
+        let routes: Vec<_> = self.routes.iter().map(route).collect();
+        let name = format!("n{index}");
+        let mut command = Command::new("sh");
+        // It says what it does on standard error.
+        command
+            .args(["-c", "exec nats-server \"$@\" 2>&1", "nats-server"])
+            .args(["-a", "127.0.0.1", "-p", port, "-n", &name, "-js", "-sd"])
+            .arg(self.folder.path().join(&name))
+            .args(["--cluster_name", "seawall", "--cluster", &routes[index]])
+            .args(["--routes", &routes.join(",")]);
+        Process::start(command, "Server is ready")
+    }
+
+    /// Starts a server again, where it was and on what it left.
+    fn restart(&mut self, index: usize) {
+        let port = self.clients[index].rsplit(':').next().expect("a port");
+        self.servers[index] = self.server(index, port);
+    }
+
+    fn journal(&self) -> String {
+        let server = |client: &String| format!("\"nats://{client}\"");
+        let servers: Vec<_> = self.clients.iter().map(server).collect();
+        format!(
+            "journal = {{ nats = {{ servers = [{}], stream = \"seawall\", replicas = 3 }} }}",
+            servers.join(", ")
+        )
+    }
 }
 
 /// A way to a process that a test can hold, cut, lead elsewhere, or make lie about the log.
@@ -542,6 +620,43 @@ fn f29_without_the_purge_api_nodes_serve_on_and_what_it_acknowledged_is_applied_
     cdn.until_status(id, |status| status["state"] == "applied");
     assert_eq!(edge.get("/live/a"), "version 1");
     assert_eq!(edge.metric("seawall_purge_resets_total"), 0, "resumed");
+}
+
+#[test]
+fn f30_a_minority_of_the_log_takes_no_purge_and_none_that_was_acknowledged_is_lost() {
+    let Some(mut cluster) = Cluster::start() else {
+        return;
+    };
+    let cdn = Cdn::with(&cluster.journal());
+    let edge = cdn.edge("[purge]\nlagging_after = \"2s\"\nwhen_lagging = \"fence\"");
+    assert_eq!(edge.get("/live/a"), "version 0");
+    let first = cdn.done(&["url", A, "--wait", "60s"]);
+    assert_eq!(edge.get("/live/a"), "version 1");
+    cluster.servers[0].kill();
+    cluster.servers[1].kill();
+    let refused = cdn.ask(&["url", A]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    let status = edge.until("it lags", |s| s["purges"]["state"] == "lagging");
+    assert_eq!(status["not_ready"][0], "purges_missed");
+    assert_eq!(edge.readiness(), 503);
+    assert!(edge.metric("seawall_purge_state{state=\"lagging\"}") == 1);
+    assert_eq!(edge.get("/live/a"), "version 1", "who comes is served");
+    cluster.restart(0);
+    cluster.restart(1);
+    let last = until("a purge is taken", || {
+        let output = cdn.ask(&["url", A, "--json"]);
+        let is_taken = output.status.success();
+        is_taken.then(|| serde_json::from_slice::<Value>(&output.stdout).expect("JSON"))
+    });
+    edge.until("it is ready", |s| {
+        s["not_ready"].as_array().is_some_and(Vec::is_empty)
+    });
+    for purge in [first, last] {
+        let id = purge["id"].as_str().expect("it has a name");
+        cdn.until_status(id, |status| status["state"] == "applied");
+    }
+    assert_ne!(edge.get("/live/a"), "version 1");
+    assert_eq!(edge.metric("seawall_purge_resets_total"), 0, "the same log");
 }
 
 #[test]
