@@ -19,4 +19,4 @@ pub mod uri;
 
 pub use kind::{Kind, is_playlist_content_type, is_playlist_path};
 pub use position::{MediaSequenceNumber, Position};
-pub use time::{parse_date_time, parse_duration};
+pub use time::{format_date_time, parse_date_time, parse_duration};

@@ -31,6 +31,26 @@ pub fn parse_date_time(text: &str) -> Option<Duration> {
     Some(Duration::new(seconds, nanoseconds))
 }
 
+/// Writes a time since 1970-01-01T00:00:00Z as `2026-02-14T02:13:36.106Z`, cut to milliseconds.
+///
+/// The years 1970 to 9999 have this form; later ones have more digits.
+pub fn format_date_time(since_1970: Duration) -> String {
+    let seconds = since_1970.as_secs();
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    // Counted from 0000-03-01, so that the leap day is the last of its year, and 400 years are alike.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+    let milliseconds = since_1970.subsec_millis();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
+}
+
 /// Reads an `xs:duration` such as `PT4S`, `PT1H30M0.5S` or `P1DT12H`; at most thirty years or so.
 ///
 /// Years and months count 365 and 30 days, as players do. `None` for anything else, negative
@@ -186,6 +206,21 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(parse_duration(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for text in [
+            "1970-01-01T00:00:00.000Z",
+            "1999-12-31T23:59:59.999Z",
+            "2000-02-29T12:00:00.001Z",
+            "2024-02-29T00:00:00.000Z",
+            "2026-02-14T02:13:36.106Z",
+            "2100-03-01T00:00:00.000Z",
+        ] {
+            let read = parse_date_time(text).unwrap();
+            assert_eq!(format_date_time(read), text);
         }
     }
 }

@@ -182,6 +182,45 @@ impl Mpd {
         Some(origin.checked_add(end)?.saturating_sub(offset))
     }
 
+    /// Returns how long after `now` a segment becomes available, if it is the next one to (LD-01).
+    ///
+    /// `None` if it is available, further ahead than its duration, beyond its period, or listed rather
+    /// than counted.
+    pub fn next_in(
+        &self,
+        representation: &Representation,
+        number: u64,
+        now: Duration,
+    ) -> Option<Duration> {
+        let template = representation.template.as_ref()?;
+        let wait = self
+            .available_at(representation, number)?
+            .checked_sub(now)
+            .filter(|wait| !wait.is_zero())?;
+        let period = self.periods.get(representation.period)?;
+        let (units, timescale) = template.nominal_duration()?;
+        let before = number.checked_sub(template.first_number())?;
+        let begins = duration_of(u128::from(units) * u128::from(before), timescale)?;
+        let is_in_period = period.duration.is_none_or(|duration| begins < duration);
+        (is_in_period && wait <= template.segment_duration()?).then_some(wait)
+    }
+
+    /// Returns whether this is an older version of the presentation that `shown` is of.
+    ///
+    /// Versions are told apart by `publishTime`; where one has none, only by that what has ended does not
+    /// go on. Another `availabilityStartTime` is another presentation, which may begin at any time.
+    pub fn is_older_than(&self, shown: &Self) -> bool {
+        if self.availability_start != shown.availability_start {
+            return false;
+        }
+        match (self.publish_time, shown.publish_time) {
+            (Some(this), Some(shown)) => this < shown,
+            (Some(_) | None, None) | (None, Some(_)) => {
+                self.availability_start.is_some() && self.is_dynamic() && !shown.is_dynamic()
+            }
+        }
+    }
+
     fn period_start(&self, representation: &Representation) -> Option<Duration> {
         if !self.is_dynamic() {
             return None;

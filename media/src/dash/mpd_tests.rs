@@ -313,3 +313,47 @@ fn a_truncated_mpd_is_never_taken_for_a_whole_one() {
         );
     }
 }
+
+const COUNTED: &str = r#"<MPD type="dynamic" availabilityStartTime="1970-01-01T00:00:00Z"><Period start="PT0S" duration="PT20S"><AdaptationSet><SegmentTemplate media="$Number$.m4s" startNumber="1" duration="4" availabilityTimeOffset="3"/><Representation id="v" bandwidth="1"/></AdaptationSet></Period></MPD>"#;
+
+#[test]
+fn ld_01_the_next_segment_is_known_until_it_is_available() {
+    let mpd = Mpd::parse(COUNTED.into(), &Limits::default()).unwrap();
+    let milliseconds = Duration::from_millis;
+    // Number 3 is from 8 s to 12 s, and is available at 9 s.
+    for (number, now, expected) in [
+        (3, 8_700, Some(300)),
+        (3, 5_000, Some(4_000)),
+        (3, 4_999, None),
+        (3, 9_000, None),
+        (3, 12_000, None),
+        (0, 100, None),
+        (5, 16_000, Some(1_000)),
+        (6, 20_000, None),
+        (u64::MAX, 8_000, None),
+    ] {
+        let wait = mpd.next_in(&mpd.representations[0], number, milliseconds(now));
+        assert_eq!(wait, expected.map(milliseconds), "{number} at {now} ms");
+    }
+}
+
+#[test]
+fn ld_10_versions_are_ordered_by_publish_time_within_one_presentation() {
+    let mpd = |kind: &str, start: &str, published: &str| {
+        let text = format!(r#"<MPD type="{kind}" {start} {published}><Period/></MPD>"#);
+        Mpd::parse(text.into(), &Limits::default()).unwrap()
+    };
+    let start = r#"availabilityStartTime="1970-01-01T00:00:00Z""#;
+    let other = r#"availabilityStartTime="1970-01-02T00:00:00Z""#;
+    let first = r#"publishTime="1970-01-01T00:00:01Z""#;
+    let second = r#"publishTime="1970-01-01T00:00:02Z""#;
+    let shown = mpd("dynamic", start, second);
+    assert!(mpd("dynamic", start, first).is_older_than(&shown));
+    assert!(mpd("static", start, first).is_older_than(&shown));
+    assert!(!mpd("dynamic", start, second).is_older_than(&shown));
+    assert!(!mpd("dynamic", other, first).is_older_than(&shown));
+    assert!(!mpd("dynamic", start, "").is_older_than(&shown));
+    let ended = mpd("static", start, "");
+    assert!(mpd("dynamic", start, first).is_older_than(&ended));
+    assert!(!mpd("static", start, "").is_older_than(&ended));
+}
