@@ -21,6 +21,7 @@ use http::{StatusCode, header};
 use media::Kind;
 
 use crate::body::Body;
+use crate::dash;
 use crate::fill::{self, Asked, Brought, FillOrder, Filled, Own};
 use crate::live;
 use crate::node::Node;
@@ -83,11 +84,16 @@ async fn forward(
     found: Option<Found>,
     reason: ForwardReason,
 ) -> Result<Answer, Failure> {
+    let held = match &found {
+        None => dash::hold_if_early(node, request, kind).await?,
+        Some(_) => Duration::ZERO,
+    };
     let mut order = FillOrder::of(node, request, kind, asked);
     if let Some(found) = &found {
         order = order.revalidating(found.stored());
     }
-    match bring(node, request, kind, order, reason).await {
+    let brought = bring(node, request, kind, order, reason).await;
+    match brought.map(|answer| answer.after(held)) {
         Err(failure) if failure.stale_may_replace() => match found {
             Some(Found::MayReplaceErrors(stored)) => {
                 stale(node, request, kind, &stored, Detail::StaleIfError).await

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! admit ─► plan ─┬─ preflight             OPTIONS, answered here
+//!                ├─ time                  told here
 //!                ├─ live ───► hub         a live playlist this node follows
 //!                ├─ cached ─► store, fill everything else that may be shared
 //!                ├─ relay ──► parent      other methods, where a rule lets them through
@@ -27,7 +28,7 @@ use crate::request::{Client, Request, Wants};
 use crate::respond::{self, Answer, Failure};
 use crate::route::{self, Plan};
 use crate::upload::Upload;
-use crate::{cached, live, next_objects, redirect, relay};
+use crate::{cached, dash, live, next_objects, redirect, relay};
 
 /// What answers requests: a node, or a bare responder that benchmarks measure beside it.
 pub trait Exchange: Clone + Send + Sync + 'static {
@@ -99,6 +100,7 @@ async fn answer(
             record.may_be_held();
             Box::pin(live::answer(node, request, &rendition)).await?
         }
+        Plan::Time => dash::tell(node),
         Plan::Cached => cached::answer(node, request, kind).await?,
         Plan::Relay => Box::pin(relay::answer(node, request, upload)).await?,
     };

@@ -192,6 +192,7 @@ fn words_for(plan: &Plan, request: &Request, kind: Kind) -> String {
         Plan::Preflight => "preflight: answered here, no parent is asked".to_owned(),
         Plan::Refuse(failure) => format!("refused: {failure} ({})", failure.status()),
         Plan::Live(_) => "live: answered from the playlist that this node follows".to_owned(),
+        Plan::Time => "the time: told here".to_owned(),
         Plan::Relay => "relayed: a parent answers; nothing is kept of it".to_owned(),
         Plan::Cached => {
             let head = match request.wants {

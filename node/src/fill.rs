@@ -14,13 +14,14 @@
 mod ask;
 mod attempt;
 mod begun;
+mod mpd;
 mod order;
 mod playlist;
 mod pump;
 mod resume;
 
 pub(crate) use ask::{Ask, fetch, forward_fields, read_whole};
-pub(crate) use begun::keep;
+pub(crate) use begun::{Begun, keep};
 pub(crate) use order::{Asked, FillOrder, HOLD_MARGIN, Judged, date_if_missing, end_to_end};
 
 use std::sync::Arc;

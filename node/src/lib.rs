@@ -12,6 +12,7 @@ mod cached;
 pub mod clock;
 mod coding;
 pub mod config;
+pub mod dash;
 pub mod exchange;
 pub mod explain;
 mod fill;

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use crate::admin::Status;
 use crate::clock::Clock;
 use crate::coding::Coders;
+use crate::dash::Mpds;
 use crate::fill::{self, Fills};
 use crate::live::Hub;
 use crate::next_objects::NextObjects;
@@ -67,6 +68,7 @@ pub struct Node {
     pub(crate) relays: Semaphore,
     pub(crate) hub: Hub,
     pub(crate) next_objects: NextObjects,
+    pub(crate) mpds: Mpds,
     pub(crate) coders: Coders,
     pub(crate) slices: Slices,
     pub(crate) upstream: Upstream,
@@ -131,6 +133,7 @@ impl Node {
             slices: Slices::new(&config.limits),
             hub: Hub::new(&config.live),
             next_objects: NextObjects::new(&config.live),
+            mpds: Mpds::default(),
             upstream,
             streams: Streams::new(&telemetry),
             purges: Purges::default(),

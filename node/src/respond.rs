@@ -34,6 +34,14 @@ pub struct Answer {
     pub held: Duration,
 }
 
+impl Answer {
+    /// Returns the answer to a request that was first held for `held`.
+    pub(crate) fn after(mut self, held: Duration) -> Self {
+        self.held += held;
+        self
+    }
+}
+
 /// What the cache did for one request (RFC 9211).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {

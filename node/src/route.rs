@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use cache::Policy;
 use media::Kind;
+use media::dash::Mpd;
 use media::hls::Playlist;
 
+use crate::dash;
 use crate::live::{self, Address, Rendition};
 use crate::node::Node;
 use crate::request::{self, Request, Wants};
@@ -20,6 +22,8 @@ use crate::respond::Failure;
 pub enum Plan {
     /// Answer OPTIONS here.
     Preflight,
+    /// Tell the time (LD-13).
+    Time,
     /// Answer from a live playlist that this node follows.
     Live(Arc<Rendition>),
     /// Answer from the store or a fill.
@@ -37,6 +41,9 @@ pub fn plan(node: &Node, request: &Request) -> (Plan, Kind) {
     }
     if request.wants == Wants::Effect {
         return (Plan::Relay, kind_of(node, request));
+    }
+    if request.path == dash::TIME_PATH {
+        return (Plan::Time, Kind::Other);
     }
     if let Some(rendition) = node.hub.rendition(&request.rendition_key()) {
         if request.is_ahead {
@@ -96,6 +103,35 @@ pub fn policy_of_playlist(
         }),
     }
 }
+
+/// Lets an MPD's own update period decide how long it may be kept (LD-10).
+///
+/// A player takes an MPD it has just got to be good for a whole period. It is fresh here for half of one,
+/// and served for the other half while it is brought anew, so that one refresh per half period is all a
+/// parent sees. A period of zero means that everybody comes when an event says so, and for a newer one.
+pub fn policy_of_mpd(mpd: &Mpd, policy: &Arc<Policy>) -> Arc<Policy> {
+    if !mpd.is_dynamic() {
+        return Arc::new(Policy {
+            freshness_default: STATIC_LIFETIME,
+            freshness_ceiling: ENDED_LIFETIME_MAX,
+            ..Policy::clone(policy)
+        });
+    }
+    let Some(period) = mpd.minimum_update_period else {
+        return Arc::clone(policy);
+    };
+    let lifetime = (period / 2).min(policy.freshness_ceiling);
+    Arc::new(Policy {
+        freshness_default: lifetime,
+        freshness_floor: policy.freshness_floor.min(lifetime),
+        freshness_ceiling: lifetime,
+        stale_while_revalidate: lifetime,
+        ..Policy::clone(policy)
+    })
+}
+
+/// MPDs that do not change any more, about which the origin says nothing.
+const STATIC_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Playlists of ended presentations.
 const ENDED_LIFETIME_MAX: Duration = Duration::from_secs(3600);

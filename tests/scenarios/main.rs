@@ -9,6 +9,7 @@ mod bodies;
 mod caching;
 mod coding;
 mod collapsing;
+mod dash;
 mod epochs;
 mod faults;
 mod gating;

@@ -36,7 +36,7 @@ pub(super) async fn arrive(node: &Arc<Node>, order: &FillOrder) -> Arrived {
     let mut avoid = None;
     // The upstream has already repeated what was lost before a head: only a body read here is news.
     let mut repeats_left = match order.delivery {
-        Delivery::WhenComplete | Delivery::AsPlaylist(_) => 1,
+        Delivery::WhenComplete | Delivery::AsMpd(_) | Delivery::AsPlaylist(_) => 1,
         Delivery::AsItArrives => 0,
     };
     let mut stumbles = node.hub.pace(&order.key).map(Stumbles::new);

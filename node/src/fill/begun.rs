@@ -45,7 +45,7 @@ impl Begun {
     }
 
     /// Returns whether what the fill brings may be kept now.
-    pub(super) fn lets_pass(self, node: &Node, key: &CacheKey, fields: &HeaderMap) -> bool {
+    pub(crate) fn lets_pass(self, node: &Node, key: &CacheKey, fields: &HeaderMap) -> bool {
         node.hub.epochs.lets_pass(self.epoch, key) && node.purges.lets_pass(self.purge, key, fields)
     }
 }

@@ -145,6 +145,8 @@ pub(crate) enum Delivery {
     AsItArrives,
     /// When every byte is there: no byte of a part leaves before the whole part can (LL-17).
     WhenComplete,
+    /// When it has been read as an MPD.
+    AsMpd(Address),
     /// When it has been read as a playlist: a live one goes to the hub.
     AsPlaylist(Address),
 }
@@ -186,6 +188,7 @@ impl FillOrder {
                 Kind::MultivariantPlaylist | Kind::MediaPlaylist => {
                     Delivery::AsPlaylist(Address::of(request))
                 }
+                Kind::Mpd => Delivery::AsMpd(Address::of(request)),
                 _ => Delivery::AsItArrives,
             },
             portion: if is_hinted {
@@ -241,6 +244,14 @@ impl FillOrder {
             interim: InterimSink::default(),
             is_ahead: true,
             key,
+        }
+    }
+
+    /// Returns the order with another policy.
+    pub(super) fn with_policy(&self, policy: Arc<Policy>) -> Self {
+        Self {
+            policy,
+            ..self.clone()
         }
     }
 

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::ask::read_whole;
 use super::attempt::arrive;
 use super::begun::{Begun, keep};
+use super::mpd::{of_known, read_mpd};
 use super::order::{Delivery, FillOrder, Judged};
 use super::playlist::{may_be_read, read_playlist};
 use super::resume::{Rest, Resumptions};
@@ -173,6 +174,11 @@ pub(super) async fn judge(
     let asked_at = node.clock.wall_at(response.sent_at);
     if status == StatusCode::NOT_MODIFIED && order.validated.is_some() {
         let fields = &response.head.headers;
+        let of_known = match &order.delivery {
+            Delivery::AsMpd(_) => of_known(node, order),
+            Delivery::AsItArrives | Delivery::WhenComplete | Delivery::AsPlaylist(_) => None,
+        };
+        let order = of_known.as_ref().unwrap_or(order);
         let judged = order
             .judge_not_modified(node, asked_at, fields)
             .ok_or(Trouble::NeedsWhole)?;
@@ -197,6 +203,11 @@ pub(super) async fn judge(
         {
             Ok(read_playlist(node, order, address, response).await?)
         }
+        (Delivery::AsMpd(address), refusal)
+            if status == StatusCode::OK && may_be_read(&judged, refusal) =>
+        {
+            Ok(read_mpd(node, order, address, response).await?)
+        }
         (_, Some(refusal)) if is_of_one_viewer(status, refusal) => {
             node.uncacheable.insert(order.collapse_key.clone(), ());
             let only = Arc::new(Mutex::new(Some(Own::Arriving(Box::new(response)))));
@@ -205,7 +216,13 @@ pub(super) async fn judge(
         (Delivery::AsItArrives, None) if status == StatusCode::OK => {
             Ok(Arrived::Growing(judged.stored, writer, response.body))
         }
-        (Delivery::AsItArrives | Delivery::WhenComplete | Delivery::AsPlaylist(_), _) => {
+        (
+            Delivery::AsItArrives
+            | Delivery::WhenComplete
+            | Delivery::AsMpd(_)
+            | Delivery::AsPlaylist(_),
+            _,
+        ) => {
             let bytes_max = usize::try_from(node.limits.stored_body_bytes_max);
             let bytes_max = bytes_max.unwrap_or(usize::MAX);
             let bytes = read_whole(response.body, bytes_max, order.stall_timeout).await?;

@@ -148,7 +148,7 @@ impl Held {
     /// # Errors
     ///
     /// Which of the three has no place left.
-    pub(super) fn take(self: &Arc<Self>, holder: &Holder) -> Result<Place, Failure> {
+    pub(crate) fn take(self: &Arc<Self>, holder: &Holder) -> Result<Place, Failure> {
         let connection = self
             .per_connection_max
             .map(|max| Counted::take(&holder.connection.0, max));
@@ -190,7 +190,7 @@ impl Held {
 
 /// The place of one held request; dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     _of_connection: Option<Counted>,
     _of_all: Counted,
     _of_client: Option<OfClient>,

@@ -1,0 +1,20 @@
+//! DASH: what a node does for live presentations beyond caching them.
+//!
+//! ```text
+//! fill ──► known ──► Mpds ──► early      which segment is about to be, and from when
+//!                      └────► older?     a version from before the one shown is not shown
+//! ```
+//!
+//! What is here: the MPDs that fills have read, holding requests that come a little early (LD-01), and the
+//! time (LD-13). Who calls it: a fill that has read an MPD, `cached` before it asks a parent, `exchange`
+//! for the time. What it calls: `media` for every judgment. Deliberately not here: bodies and lifetimes; an
+//! MPD is an ordinary stored response with a policy of its own (`route`).
+
+mod early;
+mod mpds;
+mod time;
+
+pub(crate) use early::hold_if_early;
+pub(crate) use mpds::{Known, Mpds};
+pub use time::TIME_PATH;
+pub(crate) use time::tell;

@@ -1,0 +1,222 @@
+//! The live MPDs that fills have read: what viewers were shown, and which segments they name.
+//!
+//! Called by fills and by `early`. Bounded by the bytes of the texts; an MPD that leaves is only read anew
+//! when a fill next brings it. Deliberately not here: answering with an MPD; that is the store's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cache::{CacheKey, StoredResponse};
+use media::dash::{Addressed, Mpd};
+use moka::sync::Cache;
+
+use crate::fill::Begun;
+use crate::live::{self, Address};
+use crate::node::Node;
+use crate::request;
+
+/// The live MPDs that a node knows.
+#[derive(Debug)]
+pub(crate) struct Mpds {
+    known: Cache<CacheKey, Arc<Known>>,
+    /// By directory, the MPDs that name segments in it.
+    directories: Cache<CacheKey, Arc<Vec<CacheKey>>>,
+}
+
+/// An MPD as it was last shown.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// What it says.
+    pub(crate) mpd: Mpd,
+    /// The response it came in.
+    pub(crate) response: Arc<StoredResponse>,
+    /// When the fill began that brought it: a purge since then means that it is not shown again.
+    pub(crate) begun: Begun,
+    /// When a parent last answered with it, by the node's uptime in milliseconds.
+    confirmed: AtomicU64,
+    named: Vec<Named>,
+}
+
+/// Where the segments of a representation are.
+#[derive(Debug)]
+struct Named {
+    representation: usize,
+    /// Path and query of a segment begin with this; the template makes the rest.
+    base: String,
+    /// Where the segment lies, which is below `base` if the template names directories.
+    directory: String,
+}
+
+impl Default for Mpds {
+    fn default() -> Self {
+        let weigh = |_: &CacheKey, known: &Arc<Known>| {
+            u32::try_from(known.mpd.text.len() + KNOWN_BYTES).unwrap_or(u32::MAX)
+        };
+        Self {
+            known: Cache::builder()
+                .max_capacity(TEXT_BYTES_MAX)
+                .weigher(weigh)
+                .time_to_idle(IDLE_AFTER)
+                .build(),
+            directories: Cache::builder()
+                .max_capacity(DIRECTORIES_MAX)
+                .time_to_idle(IDLE_AFTER)
+                .build(),
+        }
+    }
+}
+
+impl Mpds {
+    /// Returns the MPD last shown under `key`.
+    pub(crate) fn known(&self, key: &CacheKey) -> Option<Arc<Known>> {
+        self.known.get(key)
+    }
+
+    /// Remembers what is shown from now on under `key`, and where its segments are.
+    pub(crate) fn show(
+        &self,
+        node: &Node,
+        (key, address): (&CacheKey, &Address),
+        mpd: Mpd,
+        response: Arc<StoredResponse>,
+        begun: Begun,
+    ) {
+        let named = named(node, address, &mpd);
+        let mut directories: Vec<_> = named.iter().map(|named| named.directory.as_str()).collect();
+        directories.sort_unstable();
+        directories.dedup();
+        for directory in directories {
+            self.enlist(&request::key_of(&address.host, directory, ""), key);
+        }
+        let known = Known {
+            mpd,
+            response,
+            begun,
+            confirmed: AtomicU64::new(milliseconds(node.clock.uptime())),
+            named,
+        };
+        self.known.insert(key.clone(), Arc::new(known));
+    }
+
+    fn enlist(&self, directory: &CacheKey, mpd: &CacheKey) {
+        let with = |listed: Option<Arc<Vec<CacheKey>>>| {
+            let mut all = listed.map_or_else(Vec::new, |listed| (*listed).clone());
+            if !all.contains(mpd) {
+                all.truncate(MPDS_PER_DIRECTORY_MAX - 1);
+                all.insert(0, mpd.clone());
+            }
+            Arc::new(all)
+        };
+        self.directories
+            .entry_by_ref(directory)
+            .and_upsert_with(|entry| with(entry.map(moka::Entry::into_value)));
+    }
+
+    /// Returns how long after `now` the segment at `target` becomes available, if it is the next one.
+    ///
+    /// Where several MPDs name it, the one by which it comes first counts: a low-latency presentation
+    /// and an ordinary one may share their segments.
+    pub(crate) fn next_in(&self, host: &str, target: &str, now: Duration) -> Option<Duration> {
+        let listed = self
+            .directories
+            .get(&request::key_of(host, directory(target), ""))?;
+        let mut soonest = None;
+        for known in listed.iter().filter_map(|key| self.known.get(key)) {
+            for named in &known.named {
+                let Some((representation, number)) = known.segment(named, target) else {
+                    continue;
+                };
+                let wait = known.mpd.next_in(representation, number, now)?;
+                soonest = Some(soonest.map_or(wait, |soonest: Duration| soonest.min(wait)));
+            }
+        }
+        soonest
+    }
+}
+
+impl Known {
+    /// Notes that a parent has answered with it again.
+    pub(crate) fn confirm(&self, uptime: Duration) {
+        self.confirmed
+            .fetch_max(milliseconds(uptime), Ordering::Relaxed);
+    }
+
+    /// Returns how long no parent has answered with it.
+    pub(crate) fn unconfirmed_for(&self, uptime: Duration) -> Duration {
+        let confirmed = Duration::from_millis(self.confirmed.load(Ordering::Relaxed));
+        uptime.saturating_sub(confirmed)
+    }
+
+    /// Returns the representation and the number of the segment at `target`, if it is one of `named`.
+    fn segment(&self, named: &Named, target: &str) -> Option<(&media::dash::Representation, u64)> {
+        let representation = self.mpd.representations.get(named.representation)?;
+        let rest = target.strip_prefix(&named.base)?;
+        Some((representation, representation.segment_of(rest)?.number?))
+    }
+}
+
+/// Finds where the segments of each representation are; those of other hosts, and those whose template
+/// changes their directory from segment to segment, are left out.
+fn named(node: &Node, address: &Address, mpd: &Mpd) -> Vec<Named> {
+    let representations = mpd.representations.iter().enumerate();
+    let named = representations.filter_map(|(index, representation)| {
+        let template = representation.template.as_ref()?;
+        template.segment_duration()?;
+        let first = Addressed {
+            number: Some(template.first_number()),
+            ..Addressed::default()
+        };
+        let path = representation.path_of(first)?;
+        let bases = representation.base_urls.iter().rev();
+        let uri = bases.fold(path.clone(), |uri, base| joined(&base.uri, &uri));
+        let (_, target) = live::locate_child(node, address, &uri)?;
+        Some(Named {
+            representation: index,
+            base: target.strip_suffix(&path)?.to_owned(),
+            directory: directory(&target).to_owned(),
+        })
+    });
+    named.take(REPRESENTATIONS_MAX).collect()
+}
+
+/// Returns a reference below a `BaseURL`, for resolving both against the MPD at once.
+fn joined(base: &str, reference: &str) -> String {
+    let is_absolute = reference.starts_with('/') || reference.contains("://");
+    match base.rfind('/') {
+        Some(end) if !is_absolute => {
+            let directory = base.get(..=end).unwrap_or_default();
+            format!("{directory}{reference}")
+        }
+        Some(_) | None => reference.to_owned(),
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns a target up to the last `/` of its path.
+fn directory(target: &str) -> &str {
+    let path = target.split('?').next().unwrap_or(target);
+    let end = path.rfind('/').map_or(0, |end| end + 1);
+    path.get(..end).unwrap_or_default()
+}
+
+/// Texts of MPDs, in bytes.
+const TEXT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What an MPD takes beside its text, about.
+const KNOWN_BYTES: usize = 4 * 1024;
+
+/// Directories that are remembered to have segments.
+const DIRECTORIES_MAX: u64 = 100_000;
+
+/// MPDs that name segments in one directory, e.g. by quality or protection; the newest count.
+const MPDS_PER_DIRECTORY_MAX: usize = 8;
+
+/// Representations of one MPD whose segments are known.
+const REPRESENTATIONS_MAX: usize = 64;
+
+/// An MPD that nobody asks for leaves.
+const IDLE_AFTER: Duration = Duration::from_secs(60);

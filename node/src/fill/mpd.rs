@@ -1,0 +1,100 @@
+//! Reading an MPD that a fill has brought: what it says decides how long it is kept (LD-10).
+//!
+//! ```text
+//! text ──► parsed ─┬─ older than the one shown   the one shown, for a while
+//!                  ├─ anything else              stored, as long as its update period allows
+//!                  └─ not an MPD                 stored as it is: a patch, or what only players can read
+//! ```
+//!
+//! Who calls it: the pump. Deliberately not here: what MPDs are used for (`dash`), and lifetimes (`route`).
+
+use std::sync::Arc;
+
+use cache::{GrowingBody, Uncacheable};
+use http::StatusCode;
+use media::dash::{Limits, Mpd};
+
+use super::ask::read_whole;
+use super::order::FillOrder;
+use super::pump::{Arrived, complete};
+use super::{Brought, Filled};
+use crate::dash::Known;
+use crate::live::Address;
+use crate::node::Node;
+use crate::respond::Failure;
+use crate::route;
+use crate::upstream::ForwardResponse;
+
+/// Reads an MPD, and remembers it if it is shown from now on.
+pub(super) async fn read_mpd(
+    node: &Arc<Node>,
+    order: &FillOrder,
+    address: &Address,
+    response: ForwardResponse,
+) -> Result<Arrived, Failure> {
+    let asked_at = node.clock.wall_at(response.sent_at);
+    let ForwardResponse { head, body, .. } = response;
+    let bytes_max = node.live.playlist_bytes_max;
+    let text = read_whole(body, bytes_max, order.stall_timeout).await?;
+    let limits = Limits {
+        bytes_max,
+        ..Limits::default()
+    };
+    let mpd = Mpd::parse(text.clone(), &limits).ok();
+    if let Some(mpd) = &mpd
+        && let Some(shown) = newer_one_shown(node, order, mpd)
+    {
+        return Ok(Arrived::Once(Filled::Response(Brought {
+            status: shown.response.status,
+            response: Arc::clone(&shown.response),
+            refusal: Some(Uncacheable::NoLifetime),
+        })));
+    }
+    let order = match &mpd {
+        Some(mpd) => order.with_policy(route::policy_of_mpd(mpd, &order.policy)),
+        None => order.clone(),
+    };
+    let of_text = GrowingBody::full(text.clone());
+    let judged = order.judge(node, asked_at, head.status, &head.headers, of_text);
+    let arrived = complete(node, &order, judged, text);
+    if let Some(mpd) = mpd
+        && let Some(response) = response_of(&arrived)
+        && mpd.availability_start.is_some()
+    {
+        let at = (&order.key, address);
+        node.mpds.show(node, at, mpd, response, order.begun);
+    }
+    Ok(arrived)
+}
+
+/// Returns the order with the policy of the MPD that a 304 is about.
+pub(super) fn of_known(node: &Node, order: &FillOrder) -> Option<FillOrder> {
+    let known = node.mpds.known(&order.key)?;
+    known.confirm(node.clock.uptime());
+    Some(order.with_policy(route::policy_of_mpd(&known.mpd, &order.policy)))
+}
+
+/// Returns the MPD shown under the same key, if `mpd` is an older version of it.
+///
+/// One of several origins may lag, and a player must not see time run backwards. An older version that is
+/// all there is for longer than errors are ridden out is a presentation that its operator took back.
+fn newer_one_shown(node: &Node, order: &FillOrder, mpd: &Mpd) -> Option<Arc<Known>> {
+    let shown = node.mpds.known(&order.key)?;
+    let since = shown.unconfirmed_for(node.clock.uptime());
+    let is_shown = mpd.is_older_than(&shown.mpd)
+        && since < order.policy.stale_if_error
+        && !order.directives.is_distrusting
+        && shown
+            .begun
+            .lets_pass(node, &order.key, &shown.response.headers);
+    is_shown.then_some(shown)
+}
+
+fn response_of(arrived: &Arrived) -> Option<Arc<cache::StoredResponse>> {
+    let response = match arrived {
+        Arrived::Complete(response, _) => response,
+        Arrived::Once(Filled::Response(brought)) => &brought.response,
+        Arrived::Growing(..) | Arrived::Once(_) => return None,
+    };
+    (response.status == StatusCode::OK).then(|| Arc::clone(response))
+}
