@@ -85,6 +85,8 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
 fn explaining(mut config: NodeConfig, fetches: bool) -> NodeConfig {
     config.access_log = None;
     config.admin = None;
+    // One request is looked at, of a store with nothing in it that could be purged.
+    config.purge = None;
     config.store_bytes = STORE_BYTES;
     if !fetches {
         // Nothing is connected to: the certificates of another machine need not be here.
