@@ -38,6 +38,9 @@ pub enum DirectiveError {
         /// The directive.
         name: &'static str,
     },
+    /// A value of `_HLS_skip` that no version of the specification has or could have (B55).
+    #[error("_HLS_skip is neither YES nor a version")]
+    NotAVersion,
     /// A directive is given twice, so that no value is meant.
     #[error("{name} is given twice")]
     Duplicate {
@@ -49,8 +52,8 @@ pub enum DirectiveError {
 impl DeliveryDirectives {
     /// Reads the directives of a query, which has no leading `?`.
     ///
-    /// Other parameters are ignored, unknown ones of the `_HLS_` prefix too, and so is a value of
-    /// `_HLS_skip` that we do not know: the full playlist is always a right answer to it.
+    /// Other parameters are ignored, unknown ones of the `_HLS_` prefix too, and so are versions of
+    /// `_HLS_skip` that are not known yet: the full playlist is always a right answer to them.
     ///
     /// # Errors
     ///
@@ -83,12 +86,21 @@ impl DeliveryDirectives {
                 })
             }
         };
-        let skip = match skip {
-            Some("YES") => Some(Skip::Segments),
-            Some("v2") => Some(Skip::SegmentsAndDateRanges),
-            _ => None,
-        };
+        let skip = skip.map(skip_of).transpose()?.flatten();
         Ok(Self { position, skip })
+    }
+}
+
+fn skip_of(value: &str) -> Result<Option<Skip>, DirectiveError> {
+    let is_number = |number: &str| {
+        (1..=3).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit())
+    };
+    match value {
+        "YES" => Ok(Some(Skip::Segments)),
+        "v2" => Ok(Some(Skip::SegmentsAndDateRanges)),
+        // A player that is newer than this node.
+        later if later.strip_prefix('v').is_some_and(is_number) => Ok(None),
+        _ => Err(DirectiveError::NotAVersion),
     }
 }
 
@@ -174,6 +186,14 @@ mod tests {
         for (query, name) in cases {
             let error = DeliveryDirectives::parse(query).unwrap_err();
             assert_eq!(error, DirectiveError::NotANumber { name }, "{query}");
+        }
+    }
+
+    #[test]
+    fn b55_a_skip_that_is_no_version_is_refused() {
+        for value in ["zzz", "", "yes", "NO", "v", "vx", "v1000", "1"] {
+            let error = DeliveryDirectives::parse(&format!("_HLS_skip={value}")).unwrap_err();
+            assert_eq!(error, DirectiveError::NotAVersion, "{value}");
         }
     }
 
