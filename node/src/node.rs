@@ -33,10 +33,12 @@ use crate::rules::Rules;
 use crate::slices::Slices;
 use crate::streams::{self, Streams};
 use crate::tasks::Tasks;
-use crate::telemetry::{AccessLog, AccessLogError, Levels, ParentLevel, Telemetry};
+use crate::telemetry::{
+    AccessLog, AccessLogError, ConnectionsLevel, Levels, ParentLevel, Telemetry,
+};
 use crate::upstream::{
-    CircuitStatus, Connector, ParentStatus, Selection, Upstream, UpstreamConfig, UpstreamLimits,
-    UpstreamSetupError,
+    CircuitStatus, Connector, ParentStatus, PoolStatus, Selection, Upstream, UpstreamConfig,
+    UpstreamLimits, UpstreamSetupError,
 };
 
 /// What every request of a node shares.
@@ -251,6 +253,15 @@ fn level_of(parent: &ParentStatus) -> ParentLevel {
     ParentLevel {
         is_usable: parent.circuit != CircuitStatus::Open,
         times_failed: parent.times_failed,
+        parked: connections_of(parent.parked),
+        bulk: connections_of(parent.bulk),
+    }
+}
+
+fn connections_of(pool: PoolStatus) -> ConnectionsLevel {
+    ConnectionsLevel {
+        open: pool.connections as u64,
+        opened: pool.opened,
     }
 }
 

@@ -105,6 +105,10 @@ catalog! {
         "Requests to parents by connection class and status class; none means no answer.";
     FORWARD_WAIT = "seawall_forward_wait_seconds", Histogram, Seconds, ["class"],
         "Time from asking a parent to the head of its answer; parked requests are held by it.";
+    FORWARD_CONNECTIONS = "seawall_forward_connections", Gauge, Count, ["parent", "class"],
+        "Open connections to parents.";
+    FORWARD_CONNECTIONS_OPENED = "seawall_forward_connections_opened_total", Counter, Count, ["parent", "class"],
+        "Connections opened to parents; requests beyond them went over one that was there.";
     PARENT_UP = "seawall_parent_up", Gauge, Count, ["parent"],
         "1 while requests go to the parent, 0 while it is left alone because it failed.";
     PARENT_FAILURES = "seawall_parent_failures_total", Counter, Count, ["parent"],

@@ -50,6 +50,19 @@ pub struct ParentLevel {
     pub is_usable: bool,
     /// How often it began to be left alone because it failed.
     pub times_failed: u64,
+    /// The connections for held requests.
+    pub parked: ConnectionsLevel,
+    /// The connections for everything else.
+    pub bulk: ConnectionsLevel,
+}
+
+/// The connections to a parent for one class of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionsLevel {
+    /// Open right now.
+    pub open: u64,
+    /// Opened since the node was started.
+    pub opened: u64,
 }
 
 /// The main numbers of a node at one moment. Counts are since its start.

@@ -83,6 +83,10 @@ pub(super) struct ParentHandles {
     pub(super) requests: By<By<Count>>,
     pub(super) failures: Counter,
     pub(super) up: Gauge,
+    /// Open connections, by class.
+    pub(super) open: By<Gauge>,
+    /// Connections opened since the start, by class.
+    pub(super) opened: By<Counter>,
 }
 
 /// Every handle of a node.
@@ -283,6 +287,12 @@ impl<R: Recorder> Registrar<'_, R> {
             requests: self.forward(name),
             failures: self.counter(&catalog::PARENT_FAILURES, &[name]),
             up,
+            open: By::each::<Class>(|class| {
+                self.gauge(&catalog::FORWARD_CONNECTIONS, &[name, class])
+            }),
+            opened: By::each::<Class>(|class| {
+                self.counter(&catalog::FORWARD_CONNECTIONS_OPENED, &[name, class])
+            }),
         }
     }
 
@@ -307,6 +317,8 @@ impl<R: Recorder> Registrar<'_, R> {
             requests: self.forward("none"),
             failures: Counter::noop(),
             up: Gauge::noop(),
+            open: By::each::<Class>(|_| Gauge::noop()),
+            opened: By::each::<Class>(|_| Counter::noop()),
         }
     }
 

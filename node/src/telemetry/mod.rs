@@ -20,7 +20,7 @@ mod redact;
 pub use access_log::{AccessLog, AccessLogError};
 pub use catalog::{CATALOG, Metric, Type};
 pub use event::{Ending, Event, FillEnding, FinishedRequest, Misbehavior, NextObject};
-pub use figures::{Figures, Levels, ParentLevel, PurgeLevel};
+pub use figures::{ConnectionsLevel, Figures, Levels, ParentLevel, PurgeLevel};
 pub(crate) use handles::StreamHandles;
 pub(crate) use redact::path as path_without_secrets;
 
@@ -36,6 +36,7 @@ use tokio::time::MissedTickBehavior;
 use crate::clock::Clock;
 use crate::listen::OpenConnections;
 use crate::respond::{Failure, Outcome};
+use crate::upstream::Class;
 use handles::Handles;
 use labels::{FillReason, HoldResult, LabelValue, PurgeKind, PurgeState, StatusClass};
 
@@ -268,6 +269,10 @@ impl Telemetry {
         for (level, parent) in levels.parents.iter().zip(&handles.parents) {
             parent.up.set(if level.is_usable { 1.0 } else { 0.0 });
             parent.failures.absolute(level.times_failed);
+            for (class, connections) in [(Class::Parked, level.parked), (Class::Bulk, level.bulk)] {
+                parent.open.at(class).set(float(connections.open));
+                parent.opened.at(class).absolute(connections.opened);
+            }
         }
         self.show_purges(levels.purges.as_ref());
         if let Some(log) = &self.access_log {

@@ -201,6 +201,8 @@ async fn forward_requests_are_counted_by_parent_and_class() {
     let level = |is_usable, times_failed| ParentLevel {
         is_usable,
         times_failed,
+        parked: ConnectionsLevel { open: 1, opened: 3 },
+        bulk: ConnectionsLevel::default(),
     };
     telemetry.observe(move || Levels {
         parents: vec![level(false, 2), level(true, 0)],
@@ -230,6 +232,14 @@ async fn forward_requests_are_counted_by_parent_and_class() {
         value_of(&rendered, r#"seawall_parent_up{parent="shield-2"}"#),
         "1"
     );
+    let connections = |name: &str, class: &str| {
+        let series =
+            format!(r#"seawall_forward_connections{name}{{parent="shield-2",class="{class}"}}"#);
+        value_of(&rendered, &series)
+    };
+    assert_eq!(connections("", "parked"), "1");
+    assert_eq!(connections("_opened_total", "parked"), "3");
+    assert_eq!(connections("_opened_total", "bulk"), "0");
     assert_eq!(
         value_of(
             &rendered,

@@ -200,6 +200,11 @@ impl Members {
         self.room_expected
     }
 
+    /// Returns how many connections were ever added.
+    pub(super) fn opened(&self) -> u64 {
+        self.next
+    }
+
     /// Returns the number of open connections and of places in use.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.list.len(), self.list.iter().map(|m| m.in_use).sum())

@@ -66,6 +66,8 @@ enum Grant {
 pub struct PoolStatus {
     /// Open connections.
     pub connections: usize,
+    /// Connections that were opened since the node was started.
+    pub opened: u64,
     /// Exchanges under way, until the last byte of the answer.
     pub exchanges: usize,
     /// Requests that wait for a connection.
@@ -271,6 +273,7 @@ impl Pool {
         let (connections, exchanges) = state.members.counts();
         PoolStatus {
             connections,
+            opened: state.members.opened(),
             exchanges,
             waiting: state.waiting.len(),
         }

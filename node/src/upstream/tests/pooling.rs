@@ -152,7 +152,8 @@ async fn an_unused_connection_is_closed_after_the_idle_timeout() {
         tokio::time::sleep(Duration::from_secs(59)).await;
         assert_eq!(upstream.parents()[0].bulk.connections, 1);
         tokio::time::sleep(Duration::from_secs(2)).await;
-        assert_eq!(upstream.parents()[0].bulk.connections, 0);
+        let connections = upstream.parents()[0].bulk;
+        assert_eq!((connections.connections, connections.opened), (0, 1));
         settle().await;
         assert_eq!(site.parents[0].open.load(Ordering::SeqCst), 0);
         assert_eq!(site.tasks.running(), 0);
