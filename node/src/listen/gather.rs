@@ -1,14 +1,15 @@
-//! Many small writes of one connection, sent with one call when the connection has been polled.
+//! Many small writes of one connection in clear text, sent with one call when the connection has been polled.
 //!
 //! HTTP/2 answers many requests in one turn, and its library writes and flushes each response by itself: a
-//! system call and a TCP segment or more for each. Here the bytes of one turn are gathered and leave together. What is
-//! gathered has been encrypted already, if it is at all. Who calls it: `tcp`, which knows when a turn is over.
-//! Deliberately not here: HTTP/1.1, which has one response under way and nothing to gather.
+//! system call and a TCP segment or more for each. Here the small writes of one turn are gathered and leave together.
+//! Large ones, which are bodies, are not copied: they leave at once, behind what was gathered. Who calls it: `tcp`, which
+//! knows when a turn is over. Deliberately not here: HTTP/1.1, which has one response under way and nothing to gather, and
+//! TLS, which has a buffer of its own (`records`).
 //!
 //! ```text
-//! h2 ─► TLS ─► GatheringIo ─► bytes of one turn
-//!                                   │  turn is over: GatheredSender
-//!                                   └────────────────────────────────► socket
+//! h2 ─► GatheringIo ─► small writes of one turn
+//!                           │  turn is over: GatheredSender
+//!                           └────────────────────────────────► socket
 //! ```
 
 use std::io::{self, IoSlice};
@@ -36,17 +37,15 @@ pub(super) struct GatheredSender<IO> {
 #[derive(Debug)]
 struct Socket<IO> {
     io: IO,
-    is_gathering: bool,
     gathered: BytesMut,
     /// Why sending failed. The connection learns of it when it writes next.
     failed: Option<io::ErrorKind>,
 }
 
-/// Returns both ends. Nothing is gathered before [`GatheredSender::begin`].
+/// Returns both ends.
 pub(super) fn gathering<IO>(io: IO) -> (GatheringIo<IO>, GatheredSender<IO>) {
     let socket = Arc::new(Mutex::new(Socket {
         io,
-        is_gathering: false,
         gathered: BytesMut::new(),
         failed: None,
     }));
@@ -57,11 +56,6 @@ pub(super) fn gathering<IO>(io: IO) -> (GatheringIo<IO>, GatheredSender<IO>) {
 }
 
 impl<IO: AsyncWrite + Unpin> GatheredSender<IO> {
-    /// From now on, writes are gathered until [`GatheredSender::send`].
-    pub(super) fn begin(&self) {
-        self.socket.lock().is_gathering = true;
-    }
-
     /// Sends as much of what was gathered as the socket takes; it wakes the task when it takes more.
     pub(super) fn send(&self, cx: &mut Context<'_>) {
         let mut socket = self.socket.lock();
@@ -98,16 +92,41 @@ impl<IO: AsyncWrite + Unpin> Socket<IO> {
             return Poll::Ready(Err(kind.into()));
         }
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        if self.is_gathering && self.gathered.len() + length <= GATHERED_BYTES_MAX {
+        if length <= SMALL_BYTES_MAX && self.gathered.len() + length <= GATHERED_BYTES_MAX {
             if self.gathered.is_empty() {
-                self.gathered.reserve(length.max(FIRST_BYTES));
+                self.gathered.reserve(FIRST_BYTES);
             }
             for slice in slices {
                 self.gathered.extend_from_slice(slice);
             }
             return Poll::Ready(Ok(length));
         }
-        ready!(self.poll_send(cx))?;
+        self.poll_write_through(cx, slices)
+    }
+
+    /// Sends what was gathered and, with the same call, `slices` behind it.
+    fn poll_write_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        while self.gathered.has_remaining() {
+            let mut all = [IoSlice::new(&[]); SLICES_MAX];
+            all[0] = IoSlice::new(&self.gathered);
+            let count = slices.len().min(SLICES_MAX - 1);
+            for (place, slice) in all[1..].iter_mut().zip(slices) {
+                *place = IoSlice::new(slice);
+            }
+            let sent = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &all[..=count]))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_gathered = sent.min(self.gathered.len());
+            self.gathered.advance(of_gathered);
+            if sent > of_gathered {
+                return Poll::Ready(Ok(sent - of_gathered));
+            }
+        }
         Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
 }
@@ -143,15 +162,11 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for GatheringIo<IO> {
         self.socket.lock().io.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut socket = self.socket.lock();
-        if let Some(kind) = socket.failed {
-            return Poll::Ready(Err(kind.into()));
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.socket.lock().failed {
+            Some(kind) => Poll::Ready(Err(kind.into())),
+            None => Poll::Ready(Ok(())), // It leaves when the turn is over.
         }
-        if socket.is_gathering {
-            return Poll::Ready(Ok(())); // It leaves when the turn is over.
-        }
-        Pin::new(&mut socket.io).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -161,8 +176,14 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for GatheringIo<IO> {
     }
 }
 
-/// What one turn gathers at most; a larger write goes straight to the socket.
+/// What one turn gathers at most.
 const GATHERED_BYTES_MAX: usize = 64 * 1024;
+
+/// A larger write is not gathered: a call costs less than copying it.
+const SMALL_BYTES_MAX: usize = 8 * 1024;
+
+/// Slices of one write to the socket; h2 gives two at a time, TLS none.
+const SLICES_MAX: usize = 16;
 
 /// Room for a few small responses at once.
 const FIRST_BYTES: usize = 4 * 1024;
@@ -228,7 +249,6 @@ mod tests {
     #[test]
     fn the_writes_of_one_turn_leave_with_one_call() {
         let (mut io, sender) = gathering(Slow::default());
-        sender.begin();
         for _ in 0..10 {
             assert!(matches!(write(&mut io, b"response "), Poll::Ready(Ok(9))));
             assert!(Pin::new(&mut io).poll_flush(&mut context()).is_ready());
@@ -240,16 +260,20 @@ mod tests {
     }
 
     #[test]
-    fn before_it_begins_every_write_goes_to_the_socket() {
+    fn a_large_write_leaves_at_once_behind_what_was_gathered() {
         let (mut io, sender) = gathering(Slow::default());
-        assert!(write(&mut io, b"handshake").is_ready());
-        assert_eq!(sender.socket.lock().io.taken, b"handshake");
+        assert!(write(&mut io, b"head").is_ready());
+        let body = vec![7; SMALL_BYTES_MAX + 1];
+        assert!(write(&mut io, &body).is_ready());
+        let socket = sender.socket.lock();
+        assert_eq!(socket.io.taken.len(), 4 + body.len());
+        assert!(socket.io.taken.starts_with(b"head"));
+        assert!(socket.gathered.is_empty());
     }
 
     #[test]
     fn what_was_gathered_is_sent_before_the_end() {
         let (mut io, sender) = gathering(Slow::default());
-        sender.begin();
         assert!(write(&mut io, b"goodbye").is_ready());
         assert!(Pin::new(&mut io).poll_shutdown(&mut context()).is_ready());
         let socket = sender.socket.lock();
@@ -260,11 +284,10 @@ mod tests {
     #[test]
     fn a_socket_that_takes_nothing_stops_the_writer_at_a_limit() {
         let takes = vec![0; 1000];
-        let (mut io, sender) = gathering(Slow {
+        let (mut io, _sender) = gathering(Slow {
             takes,
             ..Slow::default()
         });
-        sender.begin();
         let written = (0..1000)
             .take_while(|_| write(&mut io, &[7; 1000]).is_ready())
             .count();
@@ -275,7 +298,6 @@ mod tests {
     async fn a_socket_that_fails_fails_the_next_write() {
         let (near, far) = tokio::io::duplex(64);
         let (mut io, sender) = gathering(near);
-        sender.begin();
         io.write_all(b"lost").await.unwrap();
         drop(far);
         std::future::poll_fn(|cx| {
@@ -291,8 +313,7 @@ mod tests {
     #[tokio::test]
     async fn reading_is_not_touched() {
         let (near, mut far) = tokio::io::duplex(64);
-        let (mut io, sender) = gathering(near);
-        sender.begin();
+        let (mut io, _sender) = gathering(near);
         far.write_all(b"request").await.unwrap();
         let mut read = [0; 7];
         io.read_exact(&mut read).await.unwrap();
@@ -306,8 +327,7 @@ mod tests {
             takes in prop::collection::vec(0..30_000_usize, 0..60),
         ) {
             let (mut io, sender) = gathering(Slow { takes, ..Slow::default() });
-            sender.begin();
-            let mut sent = Vec::new();
+                let mut sent = Vec::new();
             for (number, length) in writes.into_iter().enumerate() {
                 let bytes = vec![u8::try_from(number).unwrap(); length];
                 let mut rest = &bytes[..];

@@ -9,6 +9,7 @@ mod bind;
 mod gather;
 mod limits;
 mod quic;
+mod records;
 mod serving;
 mod tcp;
 mod tls;

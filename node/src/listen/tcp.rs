@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::activity::{Activity, CountedBody, Overdue, WatchedIo};
 use super::answer::Answerer;
 use super::gather::gathering;
+use super::records::{Gate, holding};
 use super::{ListenLimits, limits};
 use crate::clock::Clock;
 use crate::exchange::{Exchange, Peer, Protocol};
@@ -87,7 +88,6 @@ pub(super) async fn serve_clear<IO, S>(
     };
     if protocol == Protocol::Http2 {
         let (io, sender) = gathering(io);
-        sender.begin();
         connection
             .serve(io, already_read, |cx| sender.send(cx))
             .await;
@@ -108,9 +108,8 @@ pub(super) async fn serve_tls<IO, S>(
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Exchange,
 {
-    let (io, sender) = gathering(io);
     let shaken = tokio::select! {
-        shaken = timeout(limits.head_timeout, acceptor.accept(io)) => shaken,
+        shaken = timeout(limits.head_timeout, acceptor.accept(Gate::open(io))) => shaken,
         () = tasks.ending() => return,
     };
     let Ok(Ok(stream)) = shaken else {
@@ -135,11 +134,13 @@ pub(super) async fn serve_tls<IO, S>(
         tasks,
     };
     if protocol == Protocol::Http2 {
-        sender.begin();
+        let (io, sender) = holding(stream);
+        connection
+            .serve(io, Bytes::new(), |cx| sender.send(cx))
+            .await;
+    } else {
+        connection.serve(stream, Bytes::new(), |_| {}).await;
     }
-    connection
-        .serve(stream, Bytes::new(), |cx| sender.send(cx))
-        .await;
 }
 
 /// hyper can send interim responses on no connection; on HTTP/1.1 `WatchedIo` can.
