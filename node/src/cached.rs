@@ -88,6 +88,11 @@ async fn forward(
         None => dash::hold_if_early(node, request, kind).await?,
         Some(_) => Duration::ZERO,
     };
+    if found.is_none()
+        && let Some(answer) = open(node, request, kind, &asked, reason).await?
+    {
+        return Ok(answer);
+    }
     let mut order = FillOrder::of(node, request, kind, asked);
     if let Some(found) = &found {
         order = order.revalidating(found.stored());
@@ -107,6 +112,40 @@ async fn forward(
             Some(Found::MustBeValidated(_)) | None => Ok(answer),
         },
         answered => answered,
+    }
+}
+
+/// Looks for the stream of a request that asks for a position in it: its playlist is asked for plainly, one
+/// question for all who wait, and followed from there (CA-05). A parent would hold each question for a position.
+///
+/// `None`: it is not followed, and only the parent can say what the position means (LL-12).
+async fn open(
+    node: &Arc<Node>,
+    request: &Request,
+    kind: Kind,
+    asked: &Asked,
+    reason: ForwardReason,
+) -> Result<Option<Answer>, Failure> {
+    let Some(mut order) = FillOrder::opening(node, request, kind, asked) else {
+        return Ok(None);
+    };
+    loop {
+        let (filled, is_collapsed) = fill::obtain(node, &order).await;
+        match filled {
+            Filled::Rendition(rendition) => {
+                if let Some(answer) = live::answer(node, request, &rendition).await? {
+                    return Ok(Some(answer));
+                }
+                order = order.anew(node);
+            }
+            Filled::Failed(failure) => return Err(failure),
+            // What is wrong with the playlist is wrong with every position in it. A redirect has to keep the query.
+            Filled::Response(brought) if is_error(brought.response.status) => {
+                let answer = answer_brought(node, request, kind, &brought, reason, is_collapsed);
+                return answer.await.map(Some);
+            }
+            Filled::Response(_) | Filled::Unshared(..) => return Ok(None),
+        }
     }
 }
 
@@ -160,7 +199,7 @@ async fn bring(
     node: &Arc<Node>,
     request: &Request,
     kind: Kind,
-    order: FillOrder,
+    mut order: FillOrder,
     reason: ForwardReason,
 ) -> Result<Answer, Failure> {
     let is_alone = request.is_ahead || node.uncacheable.contains_key(&order.collapse_key);
@@ -174,7 +213,13 @@ async fn bring(
             Filled::Response(brought) => {
                 return answer_brought(node, request, kind, &brought, reason, is_collapsed).await;
             }
-            Filled::Rendition(rendition) => return live::answer(node, request, &rendition).await,
+            Filled::Rendition(rendition) => {
+                if let Some(answer) = live::answer(node, request, &rendition).await? {
+                    return Ok(answer);
+                }
+                order = order.anew(node);
+                (filled, is_collapsed) = fill::obtain(node, &order).await;
+            }
             Filled::Failed(failure) => return Err(failure),
             Filled::Unshared(only, refusal) => {
                 let taken = only.lock().take();
@@ -250,6 +295,10 @@ fn relay(
         }),
         held: Duration::ZERO,
     }
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
 }
 
 /// RFC 5861 4: the errors that a stale response may replace.

@@ -98,7 +98,11 @@ async fn answer(
         Plan::Refuse(failure) => return Err(failure),
         Plan::Live(rendition) => {
             record.may_be_held();
-            Box::pin(live::answer(node, request, &rendition)).await?
+            match Box::pin(live::answer(node, request, &rendition)).await? {
+                Some(answer) => answer,
+                // Purged meanwhile: nobody knows it any more.
+                None => cached::answer(node, request, kind).await?,
+            }
         }
         Plan::Time => dash::tell(node),
         Plan::Cached => cached::answer(node, request, kind).await?,

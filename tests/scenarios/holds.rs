@@ -468,3 +468,40 @@ fn ca_22_one_held_request_of_a_connection_too_many_is_refused_and_other_connecti
         assert!(text.contains("seawall_failures_total{failure=\"held_too_many_of_connection\"} 1"));
     });
 }
+
+#[test]
+fn ca_05_a_node_that_starts_among_viewers_who_wait_for_the_next_part_asks_plainly_once_and_follows()
+{
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 20 * 4);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        let next = format!("{PLAYLIST}?_HLS_msn=20&_HLS_part=0");
+        let delta = format!("{next}&_HLS_skip=YES");
+        let held: Vec<_> = (0..100)
+            .map(|n| viewer.start(if n % 2 == 0 { &next } else { &delta }))
+            .collect();
+        pass(Duration::from_millis(10)).await;
+        let asked: Vec<_> = origin
+            .asked()
+            .into_iter()
+            .map(|asked| asked.target)
+            .collect();
+        let asked: Vec<_> = asked
+            .iter()
+            .filter(|target| target.starts_with(PLAYLIST))
+            .collect();
+        assert_eq!(
+            asked,
+            [PLAYLIST, next.as_str()],
+            "where it is, and what comes next"
+        );
+        live.publish();
+        for (n, one) in held.into_iter().enumerate() {
+            let text = one.await.unwrap().text().to_owned();
+            assert!(text.contains("seg20.0.m4s"), "{text}");
+            assert_eq!(text.contains("EXT-X-SKIP"), n % 2 == 1, "{text}");
+        }
+    });
+}

@@ -207,6 +207,52 @@ fn a_purge_of_everything_costs_one_request_per_object_whoever_asks() {
 }
 
 #[test]
+fn a_purge_of_everything_asks_once_for_each_version_of_a_live_playlist_that_viewers_wait_for() {
+    for tiers in [&["edge"][..], &["edge", "shield"]] {
+        cdn(move |t| async move {
+            let origin = t.origin("origin");
+            let live = Live::start(&origin, PLAYLIST, 8);
+            let nodes: Vec<_> = match tiers {
+                [edge] => vec![t.node(edge, &["origin"])],
+                [edge, shield, ..] => vec![t.node(shield, &["origin"]), t.node(edge, &[shield])],
+                [] => unreachable!("there is an edge"),
+            };
+            let viewer = t.viewer("edge");
+            viewer.get(PLAYLIST).await;
+            let next = format!("{PLAYLIST}?_HLS_msn=2&_HLS_part=0&_HLS_skip=YES");
+            let mut held: Vec<_> = (0..100).map(|_| viewer.start(&next)).collect();
+            pass(Duration::from_millis(10)).await;
+            let before = origin.requests(PLAYLIST);
+            for node in &nodes {
+                node.purge(&hard(Target::All));
+            }
+            held.extend((0..100).map(|_| viewer.start(&next)));
+            let newcomers: Vec<_> = (0..100).map(|_| viewer.start(PLAYLIST)).collect();
+            pass(Duration::from_millis(10)).await;
+            for one in newcomers {
+                assert_eq!(one.await.unwrap().status, StatusCode::OK);
+            }
+            assert_eq!(
+                origin.requests(PLAYLIST) - before,
+                2,
+                "the version that is there, and the next: {:?}",
+                origin.asked()
+            );
+            live.publish();
+            for one in held {
+                let received = one.await.unwrap();
+                assert_eq!(received.status, StatusCode::OK);
+                assert!(
+                    received.text().contains("seg2.0.m4s"),
+                    "{}",
+                    received.text()
+                );
+            }
+        });
+    }
+}
+
+#[test]
 fn invariant_5_a_slice_that_was_arriving_when_it_was_purged_is_not_stored() {
     cdn(|t| async move {
         let origin = t.origin("origin");

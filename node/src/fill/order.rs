@@ -211,6 +211,46 @@ impl FillOrder {
         }
     }
 
+    /// Orders the playlist in which a request asks for a position, as if it asked for none.
+    ///
+    /// `None`: it asks for no position, or it is known that the playlist is not followed, because it is stored or
+    /// nobody shares it.
+    pub(crate) fn opening(
+        node: &Node,
+        request: &Request,
+        kind: Kind,
+        asked: &Asked,
+    ) -> Option<Self> {
+        let is_playlist = matches!(kind, Kind::MultivariantPlaylist | Kind::MediaPlaylist);
+        if !is_playlist || request.query.directives().is_empty() || request.is_ahead {
+            return None;
+        }
+        let key = request.rendition_key();
+        let collapse_key = collapse_key(node, &key, &asked.fields);
+        let is_known = node.store.get(&key, &asked.fields).found().is_some()
+            || node.uncacheable.contains_key(&collapse_key);
+        if is_known {
+            return None;
+        }
+        let query = request.query.without_directives();
+        Some(Self {
+            target: request::path_and_query(&request.path, query),
+            class: Class::Bulk,
+            first_byte_timeout: node.limits.first_byte_timeout,
+            collapse_key,
+            key,
+            ..Self::of(node, request, kind, asked.clone())
+        })
+    }
+
+    /// Returns the same order, begun now.
+    pub(crate) fn anew(self, node: &Node) -> Self {
+        Self {
+            begun: Begun::now(node),
+            ..self
+        }
+    }
+
     /// Orders a hinted resource before anyone asked for it (CA-15).
     pub(crate) fn hinted(
         node: &Node,

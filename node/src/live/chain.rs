@@ -40,6 +40,8 @@ pub(super) fn start(node: Arc<Node>, rendition: Arc<Rendition>) {
         let followed = rendition.keeping_deadlines(follow(&node, &rendition));
         tokio::select! {
             () = followed => {}
+            // What it asked for before a purge is nothing to show after it.
+            () = rendition.until_retired() => {}
             () = ending.cancelled() => {}
         }
         node.telemetry.record(Event::ChainStopped);

@@ -46,6 +46,8 @@ use rendition::Judged;
 
 /// Answers a request for a live media playlist from the newest version, holding it if it must wait.
 ///
+/// `None`: the rendition was purged or given up, before or while the request waited. It begins anew.
+///
 /// # Errors
 ///
 /// Malformed directives (LL-05, LL-06), too far ahead (LL-07, LL-08), held too long (LL-09), too
@@ -58,12 +60,15 @@ pub async fn answer(
     node: &Arc<Node>,
     request: &Request,
     rendition: &Arc<Rendition>,
-) -> Result<Answer, Failure> {
+) -> Result<Option<Answer>, Failure> {
     let directives = parse_directives(request)?;
     rendition.asked(node);
     let mut states = rendition.subscribe();
     let mut hold = None;
     loop {
+        if rendition.is_retired() {
+            return Ok(None);
+        }
         let judged = states.borrow_and_update().judge(
             &directives,
             request.is_of_child(),
@@ -72,11 +77,10 @@ pub async fn answer(
         match judged {
             Judged::Answer(version) => {
                 let was_held = hold.is_some();
-                return Ok(version.respond(node, request, &directives, was_held).await);
+                let answer = version.respond(node, request, &directives, was_held).await;
+                return Ok(Some(answer));
             }
             Judged::Refuse(failure) => return Err(failure),
-            // Nothing will come any more for who is held: the next request begins anew.
-            Judged::Hold(_) if rendition.is_given_up() => return Err(Failure::HoldExpired),
             Judged::Hold(longest) => match &hold {
                 None => hold = Some(rendition.hold(node, request, longest)?),
                 Some(held) if held.is_over() => return Err(Failure::HoldExpired),

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use purge_log::Counts;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::chain;
 use super::children::Children;
@@ -65,7 +66,7 @@ pub struct Rendition {
     state: watch::Sender<State>,
     is_followed: AtomicBool,
     /// Whether it was purged, or found not to be for all.
-    is_retired: AtomicBool,
+    retired: CancellationToken,
     /// Uptime in milliseconds at which a viewer last asked.
     last_asked: AtomicU64,
     /// Uptime in milliseconds from which on its origin's lapses may be logged again.
@@ -176,7 +177,7 @@ impl Rendition {
             publishing: Mutex::new(()),
             state: watch::Sender::new(state),
             is_followed: AtomicBool::new(false),
-            is_retired: AtomicBool::new(false),
+            retired: CancellationToken::new(),
             last_asked: AtomicU64::new(0),
             tell_from: AtomicU64::new(0),
             ask_again_from: AtomicU64::new(0),
@@ -231,19 +232,26 @@ impl Rendition {
         self.state.receiver_count()
     }
 
-    /// Ends what follows the rendition: it was purged, or is not for all; the next request begins anew.
+    /// Ends what follows the rendition, at once: it was purged, or is not for all. Who waits begins anew,
+    /// as the next request does.
     pub(crate) fn retire(&self) {
-        self.is_retired.store(true, Ordering::Relaxed);
+        self.retired.cancel();
+        self.state.send_modify(|_| ());
     }
 
-    /// Returns whether it was retired and its chain has ended: no version will come.
-    pub(super) fn is_given_up(&self) -> bool {
-        self.is_retired.load(Ordering::Relaxed) && !self.is_followed.load(Ordering::Acquire)
+    /// Returns whether it was retired: no version will come.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
+    }
+
+    /// Waits until it is retired.
+    pub(super) async fn until_retired(&self) {
+        self.retired.cancelled().await;
     }
 
     /// Returns whether nobody asked for `idle_after` and nobody waits, or it was purged.
     pub(super) fn is_idle(&self, uptime: Duration, idle_after: Duration) -> bool {
-        if self.is_retired.load(Ordering::Relaxed) {
+        if self.is_retired() {
             return true;
         }
         let asked = Duration::from_millis(self.last_asked.load(Ordering::Relaxed));
