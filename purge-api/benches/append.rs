@@ -75,6 +75,7 @@ fn draft(caller: u64) -> Draft {
         dry_run: false,
         by: "bench".to_owned(),
         idempotency_key: None,
+        used: None,
     }
 }
 

@@ -185,6 +185,7 @@ mod tests {
                 dry_run: false,
                 by: "test".to_owned(),
                 idempotency_key: None,
+                used: None,
             };
             self.journal.append(draft).await.unwrap();
         }

@@ -87,6 +87,7 @@ pub enum StartError {
 /// See [`StartError`]; nothing runs then.
 pub async fn start(config: Config, now: Now) -> Result<Running, StartError> {
     let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+    // Principals that cannot be are refused before anything is opened.
     let authenticator = Authenticator::new(config.principals, config.audience, now())?;
     let (listener, address) = bind(config.listen).await?;
     let private = match config.private {
@@ -97,6 +98,7 @@ pub async fn start(config: Config, now: Now) -> Result<Running, StartError> {
         JournalPlace::File(path) => Journal::open(&path, config.journal)?,
         JournalPlace::Nats(nats) => Journal::connect(nats, config.journal).await?,
     };
+    let authenticator = authenticator.remembering(journal_report.remembered.clone(), now());
     let (audit, audit_report) = Audit::open(&config.audit)?;
     let recovered = recover(&journal, &audit, &audit_report, &now).await?;
     let closing = CancellationToken::new();

@@ -148,6 +148,7 @@ fn draft(number: u64) -> Draft {
         dry_run: false,
         by: "storm".to_owned(),
         idempotency_key: None,
+        used: None,
     }
 }
 

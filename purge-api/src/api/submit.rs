@@ -148,6 +148,7 @@ async fn append(
         dry_run: submission.dry_run,
         by: caller.name().to_owned(),
         idempotency_key: submission.idempotency_key,
+        used: caller.used().cloned(),
     };
     let appended = api.shared.journal.append(draft).await?;
     let Appended::New(entry) = &appended else {

@@ -32,12 +32,13 @@ use parking_lot::Mutex;
 use purge_log::UnixMillis;
 
 pub use certificate::names_of;
+pub use replay::{Remembered, Used};
 pub use scope::{Forbidden, HostPattern, KeyPattern, Modes, Scope, Verb, Verbs};
 pub use signature::{NONCE_BYTES_MAX, SCHEME, SIGNED_HEADERS, SKEW_MAX, Signed, fresh_nonce, sign};
 pub use token::{LIFETIME_MAX, TokenAlgorithm};
 
 use rate::Bucket;
-use replay::{Replay, Seen};
+use replay::Replay;
 use signature::Signature;
 pub(crate) use signature::hex;
 use token::TokenKey;
@@ -48,8 +49,10 @@ pub struct Authenticator {
     keys: HashMap<String, (Arc<Principal>, Key)>,
     certificates: HashMap<String, Arc<Principal>>,
     audience: String,
-    /// What was signed before this may have been used before a restart, which forgot it.
-    started_at: UnixMillis,
+    /// Signatures made before this may have been used before a restart, which forgot it.
+    signatures_since: UnixMillis,
+    /// The same of tokens.
+    tokens_since: UnixMillis,
 }
 
 /// Somebody who may ask, with what they may ask for.
@@ -154,6 +157,18 @@ pub struct Caller {
     principal: Arc<Principal>,
     /// The name of the key or certificate.
     pub key: String,
+    proof: Proof,
+}
+
+/// How a caller has shown who it is.
+#[derive(Clone, Debug)]
+enum Proof {
+    /// By a certificate: nothing that could be repeated was sent.
+    Certificate,
+    /// By a signature over the request, with a nonce.
+    Signature(Used),
+    /// By a token, which says nothing of the request it came with.
+    Token(Used),
 }
 
 /// Why a request is denied before it is read.
@@ -172,7 +187,7 @@ pub enum Denied {
     #[error("the time of the credentials is too far from {0}, the time here in seconds since 1970")]
     Stale(u64),
     /// Made before this process started, which does not know what was used before.
-    #[error("the credentials were made before this API started: make new ones")]
+    #[error("the credentials were made before this API knows what was used: make new ones")]
     BeforeStart,
     /// Used already.
     #[error("the credentials were used before: each request needs a nonce or `jti` of its own")]
@@ -222,8 +237,28 @@ impl Authenticator {
             keys,
             certificates,
             audience,
-            started_at: now,
+            signatures_since: now,
+            tokens_since: now,
         })
+    }
+
+    /// Takes over what is known of the time before this process started.
+    pub fn remembering(mut self, remembered: Remembered, now: UnixMillis) -> Self {
+        self.signatures_since = remembered.signatures_since.unwrap_or(now);
+        self.tokens_since = remembered.tokens_since.unwrap_or(now);
+        for used in remembered.used {
+            // A key that is gone vouches for nothing any more.
+            let key = used.name.split('/').next().unwrap_or_default();
+            let Some((principal, _)) = self.keys.get(key) else {
+                continue;
+            };
+            if principal.state.lock().replay.remember(used, now).is_err() {
+                // More than is remembered of anybody: then nothing from before.
+                self.signatures_since = now;
+                self.tokens_since = now;
+            }
+        }
+        self
     }
 
     /// Returns who asks, and takes one request off their rate.
@@ -264,6 +299,7 @@ impl Authenticator {
         Ok(Caller {
             principal: Arc::clone(principal),
             key: name.clone(),
+            proof: Proof::Certificate,
         })
     }
 
@@ -279,14 +315,15 @@ impl Authenticator {
         };
         signature.verify(key, shown)?;
         let made_at = self.check_time(signature.timestamp, now)?;
-        let seen = Seen {
+        let used = Used {
             name: format!("{}/{}", signature.key, signature.nonce),
             until: UnixMillis(made_at.0 + millis(NONCE_KEPT_FOR)),
         };
-        principal.admit(Some(seen), now)?;
+        principal.admit(Some(used.clone()), now)?;
         Ok(Caller {
             principal: Arc::clone(principal),
             key: signature.key.to_owned(),
+            proof: Proof::Signature(used),
         })
     }
 
@@ -296,17 +333,18 @@ impl Authenticator {
             return Err(Denied::Invalid);
         };
         let claims = key.verify(token, &self.audience, now)?;
-        if millis(Duration::from_secs(claims.iat)) < self.started_at.0 / 1000 * 1000 {
+        if millis(Duration::from_secs(claims.iat)) < self.tokens_since.0 / 1000 * 1000 {
             return Err(Denied::BeforeStart);
         }
-        let seen = Seen {
+        let used = Used {
             name: format!("{id}/{}", claims.jti),
             until: UnixMillis(millis(Duration::from_secs(claims.exp) + SKEW_MAX)),
         };
-        principal.admit(Some(seen), now)?;
+        principal.admit(Some(used.clone()), now)?;
         Ok(Caller {
             principal: Arc::clone(principal),
             key: id,
+            proof: Proof::Token(used),
         })
     }
 
@@ -316,7 +354,7 @@ impl Authenticator {
             return Err(Denied::Stale(now.0 / 1000));
         }
         // Whole seconds: what was made in the second of the start is not older than the start.
-        if seconds < self.started_at.0 / 1000 {
+        if seconds < self.signatures_since.0 / 1000 {
             return Err(Denied::BeforeStart);
         }
         Ok(made_at)
@@ -336,20 +374,20 @@ impl Principal {
         }
     }
 
-    fn admit(&self, seen: Option<Seen>, now: UnixMillis) -> Result<(), Denied> {
+    fn admit(&self, used: Option<Used>, now: UnixMillis) -> Result<(), Denied> {
         let mut state = self.state.lock();
         // A replay costs its owner nothing; what the owner signs counts, whatever becomes of it.
-        if let Some(seen) = &seen
-            && state.replay.contains(&seen.name)
+        if let Some(used) = &used
+            && state.replay.contains(&used.name)
         {
             return Err(Denied::Replayed);
         }
         state.requests.take(now).map_err(Denied::RateLimited)?;
-        match seen {
+        match used {
             None => Ok(()),
-            Some(seen) => state
+            Some(used) => state
                 .replay
-                .remember(seen, now)
+                .remember(used, now)
                 .map_err(Denied::RateLimited),
         }
     }
@@ -364,6 +402,22 @@ impl Caller {
     /// Returns what it may do.
     pub fn scope(&self) -> &Scope {
         &self.principal.scope
+    }
+
+    /// Returns what nobody may use again, if the caller has shown something of that kind.
+    pub fn used(&self) -> Option<&Used> {
+        match &self.proof {
+            Proof::Certificate => None,
+            Proof::Signature(used) | Proof::Token(used) => Some(used),
+        }
+    }
+
+    /// Returns whether what was shown is good for this one request only, whoever sends it again.
+    pub fn is_bound_to_request(&self) -> bool {
+        match &self.proof {
+            Proof::Certificate | Proof::Signature(_) => true,
+            Proof::Token(_) => false,
+        }
     }
 
     /// Takes one wide purge off the rate.

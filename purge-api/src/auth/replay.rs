@@ -5,14 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use purge_log::UnixMillis;
+use serde::{Deserialize, Serialize};
 
 /// Something that may be used once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    /// What, with the key it came with.
-    pub(super) name: String,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// What, behind the key it came with and a slash.
+    pub name: String,
     /// Until when it has to be remembered.
-    pub(super) until: UnixMillis,
+    pub until: UnixMillis,
+}
+
+/// What was used before a process started, as far as that is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// What was used and could be used again.
+    pub used: Vec<Used>,
+    /// All nonces of signatures made since then are in `used`, or are claimed elsewhere; `None`: nobody knows of any.
+    pub signatures_since: Option<UnixMillis>,
+    /// The same of the `jti`s of tokens.
+    pub tokens_since: Option<UnixMillis>,
 }
 
 /// What was used before.
@@ -40,7 +52,7 @@ impl Replay {
     }
 
     /// Remembers a use, or says when there is room again: nothing is forgotten before its time.
-    pub(super) fn remember(&mut self, seen: Seen, now: UnixMillis) -> Result<(), Duration> {
+    pub(super) fn remember(&mut self, used: Used, now: UnixMillis) -> Result<(), Duration> {
         while let Some((until, _)) = self.order.first()
             && *until < now
         {
@@ -52,9 +64,9 @@ impl Replay {
             let first = self.order.first().map_or(now, |(until, _)| *until);
             return Err(first.since(now) + Duration::from_secs(1));
         }
-        let name: Arc<str> = seen.name.into();
+        let name: Arc<str> = used.name.into();
         self.names.insert(Arc::clone(&name));
-        self.order.insert((seen.until, name));
+        self.order.insert((used.until, name));
         Ok(())
     }
 }
@@ -63,8 +75,8 @@ impl Replay {
 mod tests {
     use super::*;
 
-    fn seen(name: &str, until: u64) -> Seen {
-        Seen {
+    fn seen(name: &str, until: u64) -> Used {
+        Used {
             name: name.to_owned(),
             until: UnixMillis(until),
         }

@@ -169,6 +169,33 @@ fn what_was_signed_before_a_restart_is_not_believed_after_it() {
 }
 
 #[test]
+fn a_restart_that_forgets_nothing_refuses_nobody_honest() {
+    let principals = vec![principal("origin", hmac_keys())];
+    let used = Sent::plain().signed("old", SECRET, SECONDS - 1, "used");
+    let remembered = Remembered {
+        used: vec![
+            Used {
+                name: "old/used".to_owned(),
+                until: UnixMillis(NOW.0 + 300_000),
+            },
+            Used {
+                name: "gone/used".to_owned(),
+                until: UnixMillis(NOW.0 + 300_000),
+            },
+        ],
+        signatures_since: Some(UnixMillis(0)),
+        tokens_since: None,
+    };
+    let restarted = Authenticator::new(principals, "purge.example".to_owned(), NOW)
+        .unwrap()
+        .remembering(remembered, NOW);
+    assert_eq!(used.ask(&restarted, NOW), Err(Denied::Replayed));
+    let fresh = Sent::plain().signed("old", SECRET, SECONDS - 59, "slow-clock");
+    assert!(fresh.ask(&restarted, NOW).is_ok());
+    assert_eq!(fresh.ask(&restarted, NOW), Err(Denied::Replayed));
+}
+
+#[test]
 fn credentials_that_cannot_be_read_are_refused_without_a_panic() {
     let authenticator = authenticator(hmac_keys());
     assert_eq!(Sent::plain().ask(&authenticator, NOW), Err(Denied::Missing));

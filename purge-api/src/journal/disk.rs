@@ -25,7 +25,8 @@ use super::JournalConfig;
 use super::error::{OpenError, ReadError, StorageError};
 use super::keys::Keys;
 use super::progress::{AppliedDetail, Line, NodeProgress, Progress};
-use super::record;
+use super::record::{self, Draft};
+use crate::auth::{Remembered, SKEW_MAX};
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
@@ -66,6 +67,7 @@ pub(super) struct Found {
     pub(super) recent: Window,
     pub(super) keys: Keys,
     pub(super) progress: Progress,
+    pub(super) remembered: Remembered,
 }
 
 impl Disk {
@@ -155,7 +157,12 @@ impl Disk {
             recent: Window::new(self.log, tail.previous(), config.recent_max),
             keys: Keys::new(config.keys_kept_for, config.keys_max),
             progress: Progress::new(config.nodes_max, config.applied_max, head.next()),
+            remembered: Remembered::default(),
         };
+        if tail == Sequence::START.next() {
+            // Nothing ever left: every nonce that came with a purge is here.
+            found.remembered.signatures_since = Some(UnixMillis::default());
+        }
         for row in entries.iter().map_err(|e| damaged(StorageError::new(e)))? {
             let (sequence, bytes) = row.map_err(|e| damaged(StorageError::new(e)))?;
             found.take(Sequence(sequence.value()), bytes.value())?;
@@ -300,6 +307,23 @@ impl Disk {
 }
 
 impl Found {
+    /// Remembers what came with a purge and could be used again when the next one was accepted.
+    fn remember(&mut self, draft: &Draft) {
+        let accepted_at = draft.accepted_at;
+        // Purges that left took their nonces with them. Those were made before this one was accepted, by clocks that
+        // may have been ahead.
+        self.remembered.signatures_since.get_or_insert_with(|| {
+            let skew = u64::try_from(SKEW_MAX.as_millis()).unwrap_or(u64::MAX);
+            UnixMillis(accepted_at.0.saturating_add(skew))
+        });
+        if self.entries.is_multiple_of(FORGET_EVERY) {
+            self.remembered
+                .used
+                .retain(|used| used.until >= accepted_at);
+        }
+        self.remembered.used.extend(draft.used.clone());
+    }
+
     fn take(&mut self, sequence: Sequence, bytes: &[u8]) -> Result<(), OpenError> {
         let damaged = |source: Box<dyn std::error::Error + Send + Sync>| OpenError::Entry {
             sequence,
@@ -312,6 +336,7 @@ impl Found {
         }
         self.entries += 1;
         self.bytes += bytes.len() as u64;
+        self.remember(&draft);
         let entry = draft.into_entry(self.bounds.log, sequence);
         self.recent
             .push(Arc::new(entry))
@@ -396,6 +421,9 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ReadError {
     ReadError::Storage(StorageError::new(error))
 }
+
+/// Entries that are read between two looks at what can no longer be used.
+const FORGET_EVERY: u64 = 4096;
 
 /// What this version writes.
 const FORMAT: u64 = 1;

@@ -24,6 +24,7 @@ use super::{
     AppendError, Appended, Draft, JournalConfig, OpenError, OpenReport, Page, ReadError,
     SCANNED_MAX,
 };
+use crate::auth::Remembered;
 
 /// The journal on this machine's disk. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -90,6 +91,11 @@ impl Embedded {
             bytes,
             is_new,
             was_cut_off,
+            remembered: if is_new {
+                Remembered::default()
+            } else {
+                found.remembered
+            },
         };
         Ok((Self { shared, commands }, report))
     }

@@ -78,6 +78,7 @@ mod tests {
             dry_run: false,
             by: "origin".to_owned(),
             idempotency_key: Some(text.to_owned()),
+            used: None,
         };
         draft.key().unwrap()
     }

@@ -34,6 +34,7 @@ pub use error::{AppendError, OpenError, ReadError, StorageError};
 pub use progress::{AppliedDetail, NodeApplied, NodeProgress};
 pub use record::{Draft, ENTRY_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 
+use crate::auth::Remembered;
 use embedded::Embedded;
 use nats::Nats;
 
@@ -62,6 +63,8 @@ pub struct OpenReport {
     pub is_new: bool,
     /// Whether it was not closed properly, and what had not been acknowledged was rolled back.
     pub was_cut_off: bool,
+    /// What was used once, before.
+    pub remembered: Remembered,
 }
 
 /// What became of a draft.

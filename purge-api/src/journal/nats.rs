@@ -35,6 +35,7 @@ use super::record::{self, Record};
 use super::{
     AppendError, Appended, Draft, JournalConfig, NatsConfig, OpenError, OpenReport, Page, ReadError,
 };
+use crate::auth::Remembered;
 use follow::Heard;
 
 /// The journal on a stream. Cheap to clone.
@@ -84,6 +85,7 @@ impl Nats {
             bytes: found.bytes,
             is_new: found.is_new,
             was_cut_off: false,
+            remembered: Remembered::default(),
         };
         let head = found.bounds.head;
         let first = Sequence(head.0.saturating_sub(config.recent_max as u64));
@@ -333,6 +335,7 @@ fn read_or_all(bytes: &[u8], sequence: Sequence) -> Draft {
             dry_run: false,
             by: "unreadable".to_owned(),
             idempotency_key: None,
+            used: None,
         }
     })
 }

@@ -6,6 +6,7 @@ use purge_log::{Entry, LogId, PurgeId, PurgeRequest, RequestError, Sequence, Uni
 use serde::{Deserialize, Serialize};
 
 use super::error::AppendError;
+use crate::auth::Used;
 
 /// A purge that is to be appended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,10 @@ pub struct Draft {
     /// What makes a repetition of the request harmless, together with `by`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// What came with the request and may not be used again: in one entry with the purge, neither is lost without the
+    /// other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
 }
 
 impl Draft {

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::engines_tests::{report, told};
 use super::record::Record;
 use super::*;
+use crate::auth::Used;
 
 pub(super) struct Place {
     _folder: TempDir,
@@ -33,6 +34,7 @@ pub(super) fn draft(number: u64) -> Draft {
         dry_run: false,
         by: "origin".to_owned(),
         idempotency_key: None,
+        used: None,
     }
 }
 
@@ -196,6 +198,50 @@ fn a_path_that_cannot_be_a_file_is_named() {
     let path = place.path.join("below").join("purges.redb");
     let refused = Journal::open(&path, JournalConfig::default()).unwrap_err();
     assert!(refused.to_string().contains("below"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_came_with_a_purge_and_may_not_be_used_again_is_known_after_a_restart() {
+    let place = place();
+    let used = |name: &str, until: u64| Used {
+        name: name.to_owned(),
+        until: UnixMillis(until),
+    };
+    let with = |number: u64, used: Used| Draft {
+        used: Some(used),
+        ..draft(number)
+    };
+    let config = JournalConfig {
+        entries_max: 2,
+        ..JournalConfig::default()
+    };
+    let (journal, begun) = open(&place, config.clone());
+    assert_eq!(
+        begun.remembered,
+        Remembered::default(),
+        "nobody knows what was before"
+    );
+    append(&journal, with(1, used("k/a", 300_001))).await;
+    append(&journal, with(2, used("k/b", 300_002))).await;
+    journal.close().await;
+    let (journal, report) = open(&place, config.clone());
+    let remembered = report.remembered;
+    assert_eq!(
+        remembered.used,
+        [used("k/a", 300_001), used("k/b", 300_002)]
+    );
+    assert_eq!(remembered.signatures_since, Some(UnixMillis(0)));
+    assert_eq!(
+        remembered.tokens_since, None,
+        "other requests show tokens, too"
+    );
+    append(&journal, with(3, used("k/c", 300_003))).await;
+    journal.close().await;
+    let (_journal, report) = open(&place, config);
+    let remembered = report.remembered;
+    assert_eq!(remembered.used.len(), 2);
+    // A clock that was a minute ahead may have signed what came with the purge that left.
+    assert_eq!(remembered.signatures_since, Some(UnixMillis(60_002)));
 }
 
 #[tokio::test]

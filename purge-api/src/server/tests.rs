@@ -209,6 +209,7 @@ async fn a_purge_that_missed_its_line_in_the_audit_gets_one_at_the_next_start() 
         dry_run: false,
         by: "origin".to_owned(),
         idempotency_key: None,
+        used: None,
     };
     journal.append(draft).await.unwrap();
     journal.close().await;
