@@ -1,11 +1,11 @@
 //! What both engines promise, tried on each: a file of this machine, and a stream of a NATS server.
 //!
-//! The server is started here, on a port of its choice. Where `nats-server` is not installed, its half says so
-//! and passes; in CI (the variable `CI` is set) it fails.
+//! The server is started by the test: see `tests/nats`, also for what happens where it is not installed.
 
-use std::io::{BufRead, BufReader};
+#[path = "../../tests/nats/mod.rs"]
+mod nats_server;
+
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::tests::draft;
 use super::*;
+use nats_server::Server;
 
 /// Where a journal is opened, and opened again.
 enum Place {
@@ -21,48 +22,10 @@ enum Place {
     Nats(Server),
 }
 
-/// A NATS server of our own.
-struct Server {
-    child: Child,
-    port: u16,
-    folder: TempDir,
-}
-
 impl Server {
-    /// Starts a server; `None` where there is none to start.
-    fn start() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let started = run_server(&folder, "-1");
-        match started {
-            Ok((child, port)) => Some(Self {
-                child,
-                port,
-                folder,
-            }),
-            Err(error) => {
-                #[expect(clippy::disallowed_methods, reason = "CI must not pass by leaving out")]
-                let is_ci = std::env::var_os("CI").is_some();
-                assert!(!is_ci, "nats-server cannot be started: {error}");
-                println!(
-                    "left out: nats-server cannot be started ({error}); apt install nats-server"
-                );
-                None
-            }
-        }
-    }
-
-    /// Ends the server as a crash would, and starts it again on the same port.
-    fn crash_and_restart(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        let (child, port) = run_server(&self.folder, &self.port.to_string()).unwrap();
-        self.child = child;
-        assert_eq!(port, self.port);
-    }
-
     fn config(&self) -> NatsConfig {
         NatsConfig {
-            servers: vec![format!("nats://127.0.0.1:{}", self.port)],
+            servers: vec![self.url()],
             stream: "seawall".to_owned(),
             replicas: 1,
             login: NatsLogin::None,
@@ -70,37 +33,6 @@ impl Server {
             client_certificate: None,
         }
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-/// Starts `nats-server` and waits until it says on which port it is ready.
-fn run_server(folder: &TempDir, port: &str) -> std::io::Result<(Child, u16)> {
-    let mut child = Command::new("nats-server")
-        .args(["-a", "127.0.0.1", "-p", port, "-js", "-sd"])
-        .arg(folder.path())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut port = None;
-    for line in lines.by_ref() {
-        let line = line?;
-        if line.contains("Listening for client connections") {
-            port = line.rsplit(':').next().and_then(|p| p.trim().parse().ok());
-        }
-        if line.contains("Server is ready") {
-            // Its log must be read on, or writing it would end the server.
-            std::thread::spawn(move || lines.for_each(drop));
-            return Ok((child, port.unwrap()));
-        }
-    }
-    child.wait()?;
-    Err(std::io::Error::other("it ended at once"))
 }
 
 impl Place {
@@ -413,7 +345,8 @@ async fn f30_purges_that_nats_acknowledged_survive_its_crash() {
     };
     let (journal, _) = Journal::connect(server.config(), small()).await.unwrap();
     let entries = join_all((1..=100).map(|number| append(&journal, draft(number)))).await;
-    server.crash_and_restart();
+    server.kill();
+    server.restart();
     let (again, report) = Journal::connect(server.config(), small()).await.unwrap();
     assert_eq!(report.bounds.head, Sequence(100));
     for entry in &entries {
@@ -446,6 +379,33 @@ async fn purge_apis_of_one_stream_know_each_others_purges_and_reports() {
     progress.changed().await.unwrap();
     let applied = b.applied(Sequence(2)).await.unwrap();
     assert_eq!(told(&applied), [("fra", Some((502, 2)))]);
+}
+
+#[tokio::test]
+async fn a_purge_api_that_starts_later_knows_what_nodes_reported_and_misses_who_is_gone() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let connect = || Journal::connect(server.config(), small());
+    let (a, _) = connect().await.unwrap();
+    let log = a.bounds().log;
+    append(&a, draft(1)).await;
+    reach(&a, 1).await;
+    let mut news = a.progress();
+    let reports = vec![report("sin", log, 0, &[]), report("fra.1", log, 1, &[1])];
+    a.report(reports, UnixMillis(1000)).unwrap();
+    // Its own news come back to it from the stream, in their order: with the second, both are kept.
+    news.wait_for(|ticks| *ticks >= 2).await.unwrap();
+    a.close().await;
+    let (b, _) = connect().await.unwrap();
+    let applied = b.applied(Sequence(1)).await.unwrap();
+    assert_eq!(told(&applied), [("fra.1", Some((501, 1)))]);
+    let nodes = b.nodes();
+    let nodes: Vec<_> = nodes
+        .iter()
+        .map(|n| (n.node.as_str(), n.through.0))
+        .collect();
+    assert_eq!(nodes, [("fra.1", 1), ("sin", 0)]);
 }
 
 #[tokio::test]

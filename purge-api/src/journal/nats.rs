@@ -8,12 +8,15 @@
 //! append ─► publish, acknowledged by the stream's leader ─► entry
 //! follow ◄─ ordered consumer: the entries of late, in memory for the feed
 //!        ◄─ once a second: what is the last entry? until when is that certain?
-//! report ─► subject that all purge APIs of the stream listen to
+//! report ─► news into a stream that all purge APIs read, from its beginning when they start
+//!        └► the rest, that a node is still there, to a subject that all listen to
 //! ```
 
 mod follow;
+mod reports;
 mod setup;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +26,7 @@ use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use parking_lot::Mutex;
 use purge_log::feed::Refused;
-use purge_log::{Bounds, Entry, PurgeId, Report, Sequence, UnixMillis, Window};
+use purge_log::{Bounds, Entry, NodeName, PurgeId, Report, Sequence, UnixMillis, Window};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +39,7 @@ use super::{
     AppendError, Appended, Draft, JournalConfig, NatsConfig, OpenError, OpenReport, Page, ReadError,
 };
 use crate::auth::Remembered;
-use follow::Heard;
+use reports::{Heard, Told};
 
 /// The journal on a stream. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ struct Shared {
     context: Context,
     stream: Stream,
     subject: String,
+    /// Where it is shown that the servers agree on writing.
+    alive_subject: String,
     recent: Mutex<Window>,
     /// The sender is in the task that follows: who follows us learns that the journal was closed.
     bounds: watch::Receiver<Bounds>,
@@ -60,7 +65,7 @@ struct Shared {
     /// A permit per append under way.
     appends: Semaphore,
     /// Reports that other purge APIs shall know of.
-    telling: mpsc::Sender<Heard>,
+    telling: mpsc::Sender<Told>,
     ending: CancellationToken,
     tasks: TaskTracker,
 }
@@ -98,6 +103,7 @@ impl Nats {
         let ending = CancellationToken::new();
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
+            alive_subject: setup::alive_prefix(&nats.stream) + &crate::auth::fresh_nonce(),
             context: found.context,
             stream: found.stream,
             subject: setup::subject(&nats.stream),
@@ -116,7 +122,8 @@ impl Nats {
             ending: ending.clone(),
             tasks: tasks.clone(),
         });
-        follow::start(&shared, publishing, told, found.client, &nats.stream);
+        follow::start(&shared, publishing);
+        let heard = reports::start(&shared, told, found.client, found.reports, &nats.stream);
         let mut bounds = bounds;
         let is_read = bounds.wait_for(|bounds| bounds.head >= head);
         let read = tokio::time::timeout(OPEN_TIMEOUT, is_read).await;
@@ -127,6 +134,7 @@ impl Nats {
                 source: None,
             });
         }
+        heard.wait(OPEN_TIMEOUT).await;
         Ok((Self { shared }, report))
     }
 
@@ -247,11 +255,22 @@ impl Nats {
         Ok(page)
     }
 
-    pub(super) fn report(&self, reports: Vec<Report>, now: UnixMillis) -> Result<(), Refused> {
-        let heard = Heard { now, reports };
-        // What is not told now is told with the node's next report.
-        self.shared.telling.try_send(heard.clone()).ok();
-        self.shared.note(heard)
+    pub(super) fn report(&self, mut reports: Vec<Report>, now: UnixMillis) -> Result<(), Refused> {
+        let bounds = self.bounds();
+        for report in reports.iter_mut().filter(|report| report.log == bounds.log) {
+            // Nobody can be further than the log, and nobody else shall wait for them to be.
+            report.through = report.through.min(bounds.head);
+        }
+        let (news, refused) = self.shared.note(Heard {
+            now,
+            reports: reports.clone(),
+        });
+        for told in reports::sort(reports, &news, now) {
+            // What is not told now is told with the node's next report.
+            self.shared.telling.try_send(told).ok();
+        }
+        self.compact(now);
+        refused.map_or(Ok(()), Err)
     }
 
     pub(super) fn applied(&self, sequence: Sequence) -> Vec<NodeApplied> {
@@ -296,14 +315,15 @@ impl Nats {
 }
 
 impl Shared {
-    fn note(&self, heard: Heard) -> Result<(), Refused> {
+    /// Takes note of reports; returns the nodes that said something new, and the refusal if one was too many.
+    fn note(&self, heard: Heard) -> (BTreeSet<NodeName>, Option<Refused>) {
         let bounds = *self.bounds.borrow();
         let Heard { now, reports } = heard;
         let (noted, refused) = self.progress.lock().note(reports, bounds, now);
         if !noted.is_empty() {
             self.progressed.send_modify(|ticks| *ticks += 1);
         }
-        refused.map_or(Ok(()), Err)
+        (noted.into_iter().map(|noted| noted.node).collect(), refused)
     }
 }
 

@@ -118,6 +118,8 @@ impl Progress {
         reported_at: UnixMillis,
     ) -> Option<Noted> {
         let Report { node, through, .. } = report;
+        // That there is such a node is news: it must be missed when it is gone.
+        let is_new = !self.nodes.contains_key(&node);
         let known = self
             .nodes
             .entry(node.clone())
@@ -141,7 +143,7 @@ impl Progress {
             };
             self.remember(line.sequence, &node, detail);
         }
-        (is_further || !applied.is_empty()).then_some(Noted {
+        (is_new || is_further || !applied.is_empty()).then_some(Noted {
             node,
             through,
             reported_at,

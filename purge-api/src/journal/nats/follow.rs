@@ -1,30 +1,21 @@
-//! The tasks of the journal on a stream: reading on, and talking with other purge APIs.
+//! The task that reads the stream on, and asks how certain it is that nothing is missing.
+//!
+//! Who calls it: the journal starts it. Deliberately not here: what nodes report, which is in `reports`.
 
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use async_nats::Client;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use futures_util::StreamExt;
 use purge_log::feed::HEARTBEAT;
-use purge_log::{Bounds, Entry, Report, Sequence, UnixMillis};
-use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use purge_log::{Bounds, Entry, Sequence};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{Shared, read_or_all, setup};
 use crate::journal::error::StorageError;
-
-/// Reports as purge APIs tell them to each other.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Heard {
-    /// When they were heard.
-    pub(super) now: UnixMillis,
-    /// What was heard.
-    pub(super) reports: Vec<Report>,
-}
 
 /// Why reading on was interrupted.
 #[derive(Debug, thiserror::Error)]
@@ -33,34 +24,20 @@ enum Interrupted {
     Server(#[from] StorageError),
     #[error("the servers ended it")]
     Ended,
+    #[error("entries are there and do not come")]
+    Stuck,
     #[error("the stream was deleted and made again")]
     Anew,
     #[error("the journal was dropped")]
     Dropped,
 }
 
-/// Starts both tasks; they end when `shared` is dropped or closed.
-pub(super) fn start(
-    shared: &Arc<Shared>,
-    publishing: watch::Sender<Bounds>,
-    told: mpsc::Receiver<Heard>,
-    client: Client,
-    stream: &str,
-) {
+/// Starts the task; it ends when `shared` is dropped or closed.
+pub(super) fn start(shared: &Arc<Shared>, publishing: watch::Sender<Bounds>) {
     let ending = shared.ending.clone();
     let reading = read_on(Arc::downgrade(shared), publishing);
     shared.tasks.spawn(async move {
         ending.run_until_cancelled(reading).await;
-    });
-    let ending = shared.ending.clone();
-    let talking = talk(
-        Arc::downgrade(shared),
-        told,
-        client,
-        format!("{stream}.reports"),
-    );
-    shared.tasks.spawn(async move {
-        ending.run_until_cancelled(talking).await;
     });
 }
 
@@ -96,6 +73,7 @@ async fn read_until_interrupted(
     let mut messages = pin!(messages);
     let mut probe = interval(HEARTBEAT);
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut behind_at = None;
     loop {
         tokio::select! {
             message = messages.next() => {
@@ -109,7 +87,14 @@ async fn read_until_interrupted(
             }
             _ = probe.tick() => {
                 let shared = weak.upgrade().ok_or(Interrupted::Dropped)?;
-                confirm(&shared, publishing).await?;
+                let is_behind = confirm(&shared, publishing).await?;
+                // A server that is gone takes its end of the reading with it and says nothing: twice at the same
+                // place with more to come means that it will not.
+                let at = is_behind.then(|| publishing.borrow().head);
+                if at.is_some() && at == behind_at {
+                    return Err(Interrupted::Stuck);
+                }
+                behind_at = at;
             }
         }
     }
@@ -133,8 +118,17 @@ fn take(shared: &Shared, publishing: &watch::Sender<Bounds>, sequence: Sequence,
 }
 
 /// Asks for the last entry: if it is here, everything accepted before the question is here.
-async fn confirm(shared: &Shared, publishing: &watch::Sender<Bounds>) -> Result<(), Interrupted> {
+///
+/// Returns whether there are entries that are not here.
+async fn confirm(shared: &Shared, publishing: &watch::Sender<Bounds>) -> Result<bool, Interrupted> {
     let asked_at = Instant::now();
+    // The leader of a minority believes in itself for seconds, and would vouch for a log that has gone on elsewhere.
+    // What a majority writes down first, no minority does.
+    let written = shared
+        .context
+        .publish(shared.alive_subject.clone(), "".into());
+    let written = written.await.map_err(StorageError::new)?;
+    written.await.map_err(StorageError::new)?;
     let info = shared.stream.get_info().await.map_err(StorageError::new)?;
     let found = setup::bounds_of(&info);
     let known = *publishing.borrow();
@@ -152,39 +146,11 @@ async fn confirm(shared: &Shared, publishing: &watch::Sender<Bounds>) -> Result<
         shared.progress.lock().cut(found.tail);
         publishing.send_modify(|bounds| bounds.tail = found.tail);
     }
-    if known.head >= found.head {
-        *shared.confirmed_at.lock() = asked_at;
+    if known.head < found.head {
+        return Ok(true);
     }
-    Ok(())
-}
-
-/// Tells other purge APIs what nodes report here, and hears what they report there, for ever.
-async fn talk(
-    shared: Weak<Shared>,
-    mut told: mpsc::Receiver<Heard>,
-    client: Client,
-    subject: String,
-) {
-    let Ok(mut hearing) = client.subscribe(subject.clone()).await else {
-        tracing::error!("reports of other purge APIs are not heard");
-        return;
-    };
-    loop {
-        tokio::select! {
-            Some(heard) = told.recv() => {
-                let payload = serde_json::to_vec(&heard).expect("reports have only string keys");
-                // The client is cut off: nodes say it again.
-                client.publish(subject.clone(), payload.into()).await.ok();
-            }
-            Some(message) = hearing.next() => {
-                let Some(shared) = shared.upgrade() else { return };
-                if let Ok(heard) = serde_json::from_slice(&message.payload) {
-                    shared.note(heard).ok();
-                }
-            }
-            else => return,
-        }
-    }
+    *shared.confirmed_at.lock() = asked_at;
+    Ok(false)
 }
 
 /// The pause before reading is tried again.

@@ -1,11 +1,26 @@
-//! Connecting to the servers, and the stream as it must be.
+//! Connecting to the servers, and the streams as they must be.
+//!
+//! Who calls it: the journal, once. Two streams, each on as many servers:
+//!
+//! | stream | subjects | has |
+//! |---|---|---|
+//! | `NAME` | `NAME.purges` | the log |
+//! | `NAME-reports` | `NAME.applied.*`, `NAME.alive.*` | what nodes reported of late, and that the servers agree on writing |
+//!
+//! Deliberately not here: reading them.
 
+use std::time::Duration;
+
+use async_nats::jetstream::context::{
+    CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind,
+};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream,
 };
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions};
 use purge_log::{Bounds, LogId, Sequence};
+use tokio::time::{Instant, sleep};
 
 use super::super::error::StorageError;
 use super::super::record::ENTRY_BYTES_MAX;
@@ -20,6 +35,8 @@ pub(super) struct Opened {
     pub(super) entries: u64,
     pub(super) bytes: u64,
     pub(super) is_new: bool,
+    /// What nodes reported of late.
+    pub(super) reports: Stream,
 }
 
 /// Connects and finds the stream, or begins it.
@@ -34,15 +51,26 @@ pub(super) async fn open(nats: &NatsConfig, config: &JournalConfig) -> Result<Op
         connected.map_err(|e| refuse("no server can be reached", Some(StorageError::new(e))))?;
     let context = jetstream::new(client.clone());
     let wanted = wanted(nats, config);
-    let is_new = context.get_stream(&nats.stream).await.is_err();
-    let stream = context
-        .get_or_create_stream(wanted.clone())
-        .await
-        .map_err(|e| refuse("the servers refuse it", Some(StorageError::new(e))))?;
+    let started_at = Instant::now();
+    let open = async |wanted: Config| {
+        let name = wanted.name.clone();
+        let refuse = |reason, source| OpenError::Nats {
+            stream: name.clone(),
+            reason,
+            source,
+        };
+        let stream = patiently(started_at, &context, &wanted).await;
+        let stream =
+            stream.map_err(|e| refuse("the servers refuse it", Some(StorageError::new(e))))?;
+        match unfit(&stream.cached_info().config, &wanted) {
+            Some(reason) => Err(refuse(reason, None)),
+            None => Ok(stream),
+        }
+    };
+    let reports = open(wanted_reports(nats, config)).await?;
+    let is_new = is_missing(&context, &nats.stream).await;
+    let stream = open(wanted).await?;
     let info = stream.cached_info().clone();
-    if let Some(reason) = unfit(&info.config, &wanted) {
-        return Err(refuse(reason, None));
-    }
     Ok(Opened {
         client,
         context,
@@ -51,12 +79,70 @@ pub(super) async fn open(nats: &NatsConfig, config: &JournalConfig) -> Result<Op
         bytes: info.state.bytes,
         stream,
         is_new,
+        reports,
     })
+}
+
+/// Returns whether the servers know that there is no stream called `name`.
+async fn is_missing(context: &Context, name: &str) -> bool {
+    match context.get_stream(name).await {
+        Ok(_) => false,
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(error) => error.code() == 404,
+            GetStreamErrorKind::EmptyName
+            | GetStreamErrorKind::Request
+            | GetStreamErrorKind::InvalidStreamName => false,
+        },
+    }
+}
+
+/// Finds or makes a stream, and tries again while the servers have not agreed on who leads.
+async fn patiently(
+    started_at: Instant,
+    context: &Context,
+    wanted: &Config,
+) -> Result<Stream, CreateStreamError> {
+    loop {
+        let error = match context.get_or_create_stream(wanted.clone()).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        if !is_passing(&error) || started_at.elapsed() > AGREE_WITHIN {
+            return Err(error);
+        }
+        tracing::info!(%error, stream = wanted.name, "the servers are not ready");
+        sleep(TRY_AGAIN_AFTER).await;
+    }
+}
+
+/// Returns whether the servers may think otherwise in a moment: a cluster that elects has no answers.
+fn is_passing(error: &CreateStreamError) -> bool {
+    match error.kind() {
+        CreateStreamErrorKind::JetStream(error) => error.code() == 503 || error.code() == 500,
+        CreateStreamErrorKind::TimedOut
+        | CreateStreamErrorKind::JetStreamUnavailable
+        | CreateStreamErrorKind::Response => true,
+        CreateStreamErrorKind::EmptyStreamName
+        | CreateStreamErrorKind::InvalidStreamName
+        | CreateStreamErrorKind::DomainAndExternalSet
+        | CreateStreamErrorKind::NotFound
+        | CreateStreamErrorKind::ResponseParse => false,
+    }
 }
 
 /// The subject of the purges of a stream.
 pub(super) fn subject(stream: &str) -> String {
     format!("{stream}.purges")
+}
+
+/// The beginning of the subjects of what nodes reported.
+pub(super) fn applied_prefix(stream: &str) -> String {
+    format!("{stream}.applied.")
+}
+
+/// The beginning of the subjects that show that the servers agree.
+pub(super) fn alive_prefix(stream: &str) -> String {
+    format!("{stream}.alive.")
 }
 
 /// Returns which part of the log a stream has.
@@ -72,7 +158,9 @@ pub(super) fn bounds_of(info: &Info) -> Bounds {
 }
 
 fn options(nats: &NatsConfig) -> ConnectOptions {
-    let mut options = ConnectOptions::new().name("seawall-purge-api");
+    let mut options = ConnectOptions::new()
+        .name("seawall-purge-api")
+        .request_timeout(Some(ANSWER_WITHIN));
     options = match nats.login.clone() {
         NatsLogin::None => options,
         NatsLogin::Password { user, password } => options.user_and_password(user, password),
@@ -112,12 +200,39 @@ fn wanted(nats: &NatsConfig, config: &JournalConfig) -> Config {
     }
 }
 
+/// Returns the stream of what nodes reported.
+fn wanted_reports(nats: &NatsConfig, config: &JournalConfig) -> Config {
+    Config {
+        name: format!("{}-reports", nats.stream),
+        subjects: vec![
+            format!("{}*", applied_prefix(&nats.stream)),
+            format!("{}*", alive_prefix(&nats.stream)),
+        ],
+        max_age: config.keep_for,
+        max_messages: REPORTS_KEPT_MAX,
+        max_messages_per_subject: REPORTS_PER_NODE_MAX,
+        discard: DiscardPolicy::Old,
+        num_replicas: nats.replicas,
+        ..beside_the_log()
+    }
+}
+
+fn beside_the_log() -> Config {
+    Config {
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        max_message_size: i32::try_from(MESSAGE_BYTES_MAX).unwrap_or(i32::MAX),
+        duplicate_window: Duration::from_secs(1),
+        ..Config::default()
+    }
+}
+
 /// Returns why a stream that is there cannot be the journal. Its limits are its operator's.
 fn unfit(found: &Config, wanted: &Config) -> Option<&'static str> {
     if found.subjects != wanted.subjects {
         return Some("it is there already, with other subjects");
     }
-    if found.retention != RetentionPolicy::Limits || found.discard != DiscardPolicy::Old {
+    if found.retention != RetentionPolicy::Limits || found.discard != wanted.discard {
         return Some("it is there already, and does not keep what was read");
     }
     if found.storage != StorageType::File {
@@ -128,6 +243,21 @@ fn unfit(found: &Config, wanted: &Config) -> Option<&'static str> {
     }
     None
 }
+
+/// How long a request to the servers may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a cluster may take to agree on who leads, when a purge API starts.
+const AGREE_WITHIN: Duration = Duration::from_secs(30);
+
+/// The pause before the servers are asked again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// Messages with reports of all nodes together.
+const REPORTS_KEPT_MAX: i64 = 500_000;
+
+/// Messages with reports of one node: the last of them say how far it is, all of them when it applied what.
+const REPORTS_PER_NODE_MAX: i64 = 128;
 
 /// Bytes of one entry with its header fields.
 const MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_MAX + 4096;
