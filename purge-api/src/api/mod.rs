@@ -44,7 +44,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::{Audit, Event};
 use crate::auth::{Authenticator, Caller, Shown, Verb};
 use crate::feed::Feed;
-use crate::journal::Journal;
+use crate::journal::{ClaimError, Journal};
 
 pub use problem::{MEDIA_TYPE, Problem, ProblemKind};
 pub use status::{NodeState, NodeStatus, PurgeState, PurgeStatus};
@@ -177,6 +177,20 @@ impl Api {
         Ok(caller)
     }
 
+    /// Makes sure that no other purge API has seen what the caller shows.
+    async fn claim(&self, caller: &Caller, method: &Method) -> Result<(), Problem> {
+        let Some(used) = caller.used() else {
+            return Ok(());
+        };
+        match self.shared.journal.claim(used).await {
+            // A signed question that is asked twice has the same answer: it is answered while nobody can be asked.
+            Err(ClaimError::Storage(_)) if method.is_safe() && caller.is_bound_to_request() => {
+                Ok(())
+            }
+            claimed => Ok(claimed?),
+        }
+    }
+
     /// Counts a refusal and writes it down.
     fn note_refusal(&self, peer: &Peer, by: Option<String>, problem: &Problem) {
         self.shared.metrics.refused(problem.kind);
@@ -240,11 +254,13 @@ async fn admit(State(api): State<Api>, request: Request, next: Next) -> Response
         _ => purge_log::REQUEST_BYTES_MAX,
     };
     let read = body::read(body, bytes_max, api.shared.limits.body_timeout).await;
-    let proven = read.and_then(|body| {
+    let proven = async {
+        let body = read?;
         let caller = api.caller(&parts, &body)?;
+        api.claim(&caller, &parts.method).await?;
         Ok((body, caller))
-    });
-    let (body, caller) = match proven {
+    };
+    let (body, caller) = match proven.await {
         Ok(proven) => proven,
         Err(problem) => {
             api.note_refusal(&peer, None, &problem);

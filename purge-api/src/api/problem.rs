@@ -11,7 +11,7 @@ use purge_log::RequestError;
 use serde_json::json;
 
 use crate::auth::{Denied, Forbidden};
-use crate::journal::{AppendError, ReadError};
+use crate::journal::{AppendError, ClaimError, ReadError};
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +140,15 @@ impl From<Denied> for Problem {
 impl From<Forbidden> for Problem {
     fn from(forbidden: Forbidden) -> Self {
         Self::new(ProblemKind::Forbidden, forbidden.to_string())
+    }
+}
+
+impl From<ClaimError> for Problem {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Used => Denied::Replayed.into(),
+            ClaimError::Storage(_) => Self::new(ProblemKind::Storage, error.to_string()),
+        }
     }
 }
 

@@ -381,6 +381,40 @@ async fn purge_apis_of_one_stream_know_each_others_purges_and_reports() {
     assert_eq!(told(&applied), [("fra", Some((502, 2)))]);
 }
 
+fn used(name: &str) -> Used {
+    Used {
+        name: name.to_owned(),
+        until: UnixMillis(u64::MAX),
+    }
+}
+
+#[tokio::test]
+async fn what_may_be_used_once_is_used_once_among_all_purge_apis_of_a_stream() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    let (a, first) = Journal::connect(server.config(), small()).await.unwrap();
+    let (b, _) = Journal::connect(server.config(), small()).await.unwrap();
+    a.claim(&used("k/one")).await.unwrap();
+    for journal in [&a, &b] {
+        let again = journal.claim(&used("k/one")).await.unwrap_err();
+        assert!(matches!(again, ClaimError::Used), "{again}");
+    }
+    let two = used("k/two .*>\n");
+    let both = join_all([a.claim(&two), b.claim(&two)]).await;
+    assert_eq!(both.iter().filter(|claimed| claimed.is_ok()).count(), 1);
+    server.kill();
+    server.restart();
+    let (c, again) = Journal::connect(server.config(), small()).await.unwrap();
+    let claimed = c.claim(&used("k/one")).await.unwrap_err();
+    assert!(matches!(claimed, ClaimError::Used), "{claimed}");
+    assert_eq!(
+        again.remembered, first.remembered,
+        "what was signed before the restart is believed after it"
+    );
+    assert!(again.remembered.tokens_since.is_some());
+}
+
 #[tokio::test]
 async fn a_purge_api_that_starts_later_knows_what_nodes_reported_and_misses_who_is_gone() {
     let Some(server) = Server::start() else {

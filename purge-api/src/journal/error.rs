@@ -94,6 +94,17 @@ pub enum AppendError {
     Unknown,
 }
 
+/// Why something that may be used once is not the caller's.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Somebody used it before.
+    #[error("it was used before")]
+    Used,
+    /// Whether it was used cannot be asked.
+    #[error("whether the credentials were used before cannot be asked")]
+    Storage(#[source] StorageError),
+}
+
 /// Why the journal cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -30,11 +30,11 @@ use purge_log::{Bounds, Entry, PurgeId, Report, Sequence, UnixMillis};
 use tokio::sync::watch;
 
 pub use config::{JournalConfig, NatsConfig, NatsLogin};
-pub use error::{AppendError, OpenError, ReadError, StorageError};
+pub use error::{AppendError, ClaimError, OpenError, ReadError, StorageError};
 pub use progress::{AppliedDetail, NodeApplied, NodeProgress};
 pub use record::{Draft, ENTRY_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 
-use crate::auth::Remembered;
+use crate::auth::{Remembered, Used};
 use embedded::Embedded;
 use nats::Nats;
 
@@ -140,6 +140,19 @@ impl Journal {
         match &self.0 {
             Engine::Embedded(journal) => journal.append(draft).await,
             Engine::Nats(journal) => journal.append(draft).await,
+        }
+    }
+
+    /// Takes `used` for the caller alone, among all who append to this journal.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClaimError`].
+    pub async fn claim(&self, used: &Used) -> Result<(), ClaimError> {
+        match &self.0 {
+            // One process: what it remembers is all there is, and what it must not forget comes with the purge.
+            Engine::Embedded(_) => Ok(()),
+            Engine::Nats(journal) => journal.claim(used).await,
         }
     }
 

@@ -10,8 +10,10 @@
 //!        ◄─ once a second: what is the last entry? until when is that certain?
 //! report ─► news into a stream that all purge APIs read, from its beginning when they start
 //!        └► the rest, that a node is still there, to a subject that all listen to
+//! claim  ─► a stream in which each subject is written once
 //! ```
 
+mod claims;
 mod follow;
 mod reports;
 mod setup;
@@ -36,9 +38,11 @@ use super::error::StorageError;
 use super::progress::{NodeApplied, NodeProgress, Progress};
 use super::record::{self, Record};
 use super::{
-    AppendError, Appended, Draft, JournalConfig, NatsConfig, OpenError, OpenReport, Page, ReadError,
+    AppendError, Appended, ClaimError, Draft, JournalConfig, NatsConfig, OpenError, OpenReport,
+    Page, ReadError,
 };
-use crate::auth::Remembered;
+use crate::auth::{Remembered, Used};
+use claims::Claims;
 use reports::{Heard, Told};
 
 /// The journal on a stream. Cheap to clone.
@@ -52,6 +56,7 @@ struct Shared {
     context: Context,
     stream: Stream,
     subject: String,
+    claims: Claims,
     /// Where it is shown that the servers agree on writing.
     alive_subject: String,
     recent: Mutex<Window>,
@@ -90,7 +95,11 @@ impl Nats {
             bytes: found.bytes,
             is_new: found.is_new,
             was_cut_off: false,
-            remembered: Remembered::default(),
+            remembered: Remembered {
+                used: Vec::new(),
+                signatures_since: Some(found.claimed_since),
+                tokens_since: Some(found.claimed_since),
+            },
         };
         let head = found.bounds.head;
         let first = Sequence(head.0.saturating_sub(config.recent_max as u64));
@@ -103,6 +112,7 @@ impl Nats {
         let ending = CancellationToken::new();
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
+            claims: Claims::new(found.context.clone(), setup::used_prefix(&nats.stream)),
             alive_subject: setup::alive_prefix(&nats.stream) + &crate::auth::fresh_nonce(),
             context: found.context,
             stream: found.stream,
@@ -165,6 +175,15 @@ impl Nats {
         }
         let log = self.bounds().log;
         Ok(Appended::New(Arc::new(draft.into_entry(log, sequence))))
+    }
+
+    /// Takes `used` for the caller alone, among all purge APIs of the stream.
+    pub(super) async fn claim(&self, used: &Used) -> Result<(), ClaimError> {
+        if self.shared.ending.is_cancelled() {
+            let closed = std::io::Error::other("the journal is closed");
+            return Err(ClaimError::Storage(StorageError::new(closed)));
+        }
+        self.shared.claims.claim(used).await
     }
 
     /// Returns the purge that came with the same key before.

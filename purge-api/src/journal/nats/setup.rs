@@ -1,10 +1,11 @@
 //! Connecting to the servers, and the streams as they must be.
 //!
-//! Who calls it: the journal, once. Two streams, each on as many servers:
+//! Who calls it: the journal, once. Three streams, each on as many servers:
 //!
 //! | stream | subjects | has |
 //! |---|---|---|
 //! | `NAME` | `NAME.purges` | the log |
+//! | `NAME-used` | `NAME.used.*` | what may be used once, until nobody could use it anyway |
 //! | `NAME-reports` | `NAME.applied.*`, `NAME.alive.*` | what nodes reported of late, and that the servers agree on writing |
 //!
 //! Deliberately not here: reading them.
@@ -19,7 +20,7 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions};
-use purge_log::{Bounds, LogId, Sequence};
+use purge_log::{Bounds, LogId, Sequence, UnixMillis};
 use tokio::time::{Instant, sleep};
 
 use super::super::error::StorageError;
@@ -37,6 +38,8 @@ pub(super) struct Opened {
     pub(super) is_new: bool,
     /// What nodes reported of late.
     pub(super) reports: Stream,
+    /// Since when everything that may be used once is claimed.
+    pub(super) claimed_since: UnixMillis,
 }
 
 /// Connects and finds the stream, or begins it.
@@ -68,9 +71,11 @@ pub(super) async fn open(nats: &NatsConfig, config: &JournalConfig) -> Result<Op
         }
     };
     let reports = open(wanted_reports(nats, config)).await?;
+    let used = open(wanted_used(nats)).await?;
     let is_new = is_missing(&context, &nats.stream).await;
     let stream = open(wanted).await?;
     let info = stream.cached_info().clone();
+    let claimed_since = used.cached_info().created.unix_timestamp_nanos() / 1_000_000;
     Ok(Opened {
         client,
         context,
@@ -80,6 +85,7 @@ pub(super) async fn open(nats: &NatsConfig, config: &JournalConfig) -> Result<Op
         stream,
         is_new,
         reports,
+        claimed_since: UnixMillis(u64::try_from(claimed_since).unwrap_or_default()),
     })
 }
 
@@ -133,6 +139,11 @@ fn is_passing(error: &CreateStreamError) -> bool {
 /// The subject of the purges of a stream.
 pub(super) fn subject(stream: &str) -> String {
     format!("{stream}.purges")
+}
+
+/// The beginning of the subjects of what may be used once.
+pub(super) fn used_prefix(stream: &str) -> String {
+    format!("{stream}.used.")
 }
 
 /// The beginning of the subjects of what nodes reported.
@@ -200,6 +211,21 @@ fn wanted(nats: &NatsConfig, config: &JournalConfig) -> Config {
     }
 }
 
+/// Returns the stream of what may be used once.
+fn wanted_used(nats: &NatsConfig) -> Config {
+    Config {
+        name: format!("{}-used", nats.stream),
+        subjects: vec![format!("{}*", used_prefix(&nats.stream))],
+        max_age: USED_KEPT_FOR,
+        max_messages: USED_MAX,
+        max_messages_per_subject: 1,
+        // Invariant 8: one too many is refused. To forget one early would let it be used again.
+        discard: DiscardPolicy::New,
+        num_replicas: nats.replicas,
+        ..beside_the_log()
+    }
+}
+
 /// Returns the stream of what nodes reported.
 fn wanted_reports(nats: &NatsConfig, config: &JournalConfig) -> Config {
     Config {
@@ -252,6 +278,12 @@ const AGREE_WITHIN: Duration = Duration::from_secs(30);
 
 /// The pause before the servers are asked again.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// How long what was used once is kept: a token is valid for 10 minutes and may be a minute ahead.
+const USED_KEPT_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// How much that was used once is kept: ten principals at 50 requests a second.
+const USED_MAX: i64 = 500_000;
 
 /// Messages with reports of all nodes together.
 const REPORTS_KEPT_MAX: i64 = 500_000;
