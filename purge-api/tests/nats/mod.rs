@@ -151,7 +151,7 @@ fn left_out<T>(error: std::io::Error) -> Option<T> {
     #[expect(clippy::disallowed_methods, reason = "CI must not pass by leaving out")]
     let is_ci = std::env::var_os("CI").is_some();
     assert!(!is_ci, "nats-server cannot be started: {error}");
-    println!("left out: nats-server cannot be started ({error}); apt install nats-server");
+    eprintln!("left out: nats-server cannot be started ({error}); apt install nats-server");
     None
 }
 

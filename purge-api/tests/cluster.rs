@@ -1,0 +1,513 @@
+//! Two purge APIs on a NATS cluster of three servers, over HTTP, while servers die.
+//!
+//! The servers are processes, killed and stopped as such; the purge APIs run in the test, each with files of its
+//! own. Deliberately not here: purge APIs that are killed and nodes that follow, which `cli/tests` has as processes.
+
+mod nats;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue};
+use futures_util::future::join_all;
+use purge_api::auth::{Signed, fresh_nonce, sign};
+use purge_api::config::Config;
+use purge_api::journal::{Draft, JournalConfig, NatsConfig, NatsLogin};
+use purge_api::server::{Running, start};
+use purge_api::{Journal, Mode, PurgeRequest, Sequence, Target, UnixMillis};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use nats::Cluster;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+const NOW: u64 = 1_800_000_000_000;
+
+/// A purge API on a cluster, with files of its own.
+struct Instance {
+    running: Running,
+    _folder: TempDir,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+struct Answer {
+    status: u16,
+    body: Value,
+}
+
+impl Instance {
+    /// Starts a purge API that knows these servers.
+    async fn start(servers: &[String]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, SECRET).expect("the folder can be written");
+        let only_ours = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&secret, only_ours).expect("the file is ours");
+        let config = format!(
+            "listen = {{ address = \"127.0.0.1:0\" }}\nprivate = {{ address = \"127.0.0.1:0\" }}\n\
+             audit = {{ path = \"audit.jsonl\" }}\n\
+             [journal]\nbytes_max = 16777216\nnats = {{ servers = {servers:?}, stream = \"seawall\", replicas = 3 }}\n\
+             [[principal]]\nname = \"origin\"\nhosts = [\"live.example\"]\nverbs = [\"url\", \"read\"]\n\
+             per_second = 1000000\nkey = [{{ id = \"origin-1\", kind = \"hmac\", file = \"secret\" }}]\n"
+        );
+        let config = Config::of(&config, &folder.path().join("purge-api.toml"))
+            .expect("the configuration is right");
+        // It stands: what a request is signed at does not depend on how long a test takes.
+        let running = start(config, Arc::new(|| UnixMillis(NOW)))
+            .await
+            .expect("it starts");
+        Self {
+            running,
+            _folder: folder,
+        }
+    }
+
+    async fn send(&self, request: &str) -> Answer {
+        let stream = TcpStream::connect(self.running.address())
+            .await
+            .expect("it listens");
+        exchange(stream, request).await
+    }
+
+    async fn ask(&self, method: &str, path: &str, key: &str, body: &str) -> Answer {
+        self.send(&signed(method, path, key, body)).await
+    }
+
+    /// Purges a URL of that number; the same number is the same purge.
+    async fn purge(&self, number: u64) -> Answer {
+        let key = format!("storm-{number}");
+        self.ask("POST", "/v1/purges", &key, &purge(number)).await
+    }
+
+    /// Returns every purge in the log, in order: its place and the path it names.
+    async fn log(&self) -> Vec<(u64, String)> {
+        let mut found = Vec::new();
+        let mut before = u64::MAX;
+        loop {
+            let path = format!("/v1/purges?limit=500&before={before}");
+            let page = self.ask("GET", &path, "", "").await.body;
+            for purge in page["purges"].as_array().expect("a page has purges") {
+                let path = purge["target"]["url"]["path"]
+                    .as_str()
+                    .expect("it has a path")
+                    .to_owned();
+                found.push((purge["sequence"].as_u64().expect("it has a place"), path));
+            }
+            match page["next"].as_u64() {
+                Some(next) => before = next,
+                None => break,
+            }
+        }
+        found.reverse();
+        found
+    }
+
+    /// Lets a node report that it applied everything up to `through`.
+    async fn report(&self, node: &str, log: &str, through: u64) -> Answer {
+        let line = json!({"sequence": through, "at": NOW, "responses": 7, "bytes": 70, "fills": 1});
+        let body =
+            json!([{"node": node, "log": log, "through": through, "age_ms": 0, "applied": [line]}]);
+        let body = body.to_string();
+        let address = self.running.private_address().expect("it has one");
+        let request = format!(
+            "POST /v1/feed/applied HTTP/1.1\r\nhost: api\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        exchange(
+            TcpStream::connect(address).await.expect("it listens"),
+            &request,
+        )
+        .await
+    }
+
+    /// Reads the feed from its beginning until the entry at `through` has come.
+    async fn feed(&self, log: &str, through: u64) -> Vec<Value> {
+        let address = self.running.private_address().expect("it has one");
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request =
+            format!("GET /v1/feed?node=reader&log={log}&after=0 HTTP/1.0\r\nhost: api\r\n\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it reads");
+        let mut text = Vec::new();
+        let mut entries = Vec::new();
+        while entries.len() < usize::try_from(through).expect("it fits") {
+            assert!(
+                stream.read_buf(&mut text).await.expect("it can be read") > 0,
+                "it ended"
+            );
+            let lines = text.split(|b| *b == b'\n');
+            let lines = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+            entries = lines.filter(|line| line["type"] == "entry").collect();
+        }
+        entries
+    }
+
+    async fn stop(self) {
+        self.running.shutdown().await;
+    }
+}
+
+async fn exchange(mut stream: TcpStream, request: &str) -> Answer {
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("it reads");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .await
+        .expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    Answer {
+        status: head
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .expect("a status"),
+        body: serde_json::from_str(body).unwrap_or(Value::Null),
+    }
+}
+
+fn purge(number: u64) -> String {
+    let path = format!("/{number}");
+    json!({"target": {"url": {"host": "live.example", "path": path}}}).to_string()
+}
+
+/// Returns the bytes of a signed request, good for one instance and one time.
+fn signed(method: &str, path: &str, key: &str, body: &str) -> String {
+    let mut headers = HeaderMap::new();
+    if !key.is_empty() {
+        headers.insert(
+            "idempotency-key",
+            HeaderValue::from_str(key).expect("the key is plain"),
+        );
+    }
+    let value = sign(
+        "origin-1",
+        SECRET.as_bytes(),
+        &Signed {
+            method,
+            host: "api",
+            path_and_query: path,
+            headers: &headers,
+            body: body.as_bytes(),
+            timestamp: NOW / 1000,
+            nonce: &fresh_nonce(),
+        },
+    );
+    let key = match key {
+        "" => String::new(),
+        key => format!("idempotency-key: {key}\r\n"),
+    };
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: api\r\nauthorization: {value}\r\n{key}\
+         content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Three servers, and two purge APIs that know all of them.
+async fn world() -> Option<(Cluster, Instance, Instance)> {
+    let cluster = Cluster::start()?;
+    let urls = cluster.urls();
+    let a = Instance::start(&urls).await;
+    let b = Instance::start(&urls).await;
+    Some((cluster, a, b))
+}
+
+/// Returns which server leads the stream of purges.
+async fn leader(cluster: &Cluster) -> usize {
+    let client = async_nats::connect(cluster.urls())
+        .await
+        .expect("a server is there");
+    let context = async_nats::jetstream::new(client);
+    loop {
+        let Ok(mut stream) = context.get_stream("seawall").await else {
+            continue;
+        };
+        let info = stream.info().await.map(|info| info.cluster.clone());
+        let leader = info.ok().flatten().and_then(|cluster| cluster.leader);
+        let number =
+            leader.and_then(|leader| (0..nats::SERVERS).find(|n| Cluster::name(*n) == leader));
+        if let Some(number) = number {
+            return number;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_two_instances_get_at_once_is_taken_by_one_of_them() {
+    let Some((_cluster, a, b)) = world().await else {
+        return;
+    };
+    let taken = join_all((0..40).map(async |number| {
+        // Without an idempotency key: nothing but the nonce keeps the second one out.
+        let request = signed("POST", "/v1/purges", "", &purge(number));
+        let both = tokio::join!(a.send(&request), b.send(&request));
+        let mut both = [both.0, both.1];
+        both.sort_by_key(|answer| answer.status);
+        let [taken, refused] = both;
+        assert_eq!(taken.status, 202, "{taken:?}");
+        assert_eq!(refused.status, 401, "{refused:?}");
+        assert_eq!(refused.body["type"], "urn:seawall:problem:replayed");
+    }));
+    assert_eq!(taken.await.len(), 40);
+    assert_eq!(a.log().await.len(), 40, "each once");
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_node_reports_to_one_instance_is_waited_for_at_another() {
+    let Some((cluster, a, b)) = world().await else {
+        return;
+    };
+    let first = a.purge(1).await;
+    let id = first.body["id"].as_str().unwrap().to_owned();
+    let log = id.split('-').next().unwrap();
+    let status = format!("/v1/purges/{id}");
+    // The other instance has read the purge once it can tell of it.
+    while b.ask("GET", &status, "", "").await.status != 200 {}
+    let again =
+        json!({"target": {"url": {"host": "live.example", "path": "/1"}}, "wait_ms": 60000});
+    let again = again.to_string();
+    let waiting = b.ask("POST", "/v1/purges", "storm-1", &again);
+    let reporting = async {
+        let answer = a.report("fra-1", log, 1).await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+    };
+    let (applied, ()) = tokio::join!(waiting, reporting);
+    assert_eq!(applied.status, 200, "{applied:?}");
+    assert_eq!(applied.body["id"], id, "the same purge at either instance");
+    assert_eq!(applied.body["state"], "applied");
+    assert_eq!(applied.body["nodes"][0]["node"], "fra-1");
+    assert_eq!(applied.body["nodes"][0]["applied_at"], NOW);
+    assert_eq!(applied.body["nodes"][0]["counts"]["responses"], 7);
+    // One that starts later knows it too.
+    b.stop().await;
+    let c = Instance::start(&cluster.urls()).await;
+    let status = c.ask("GET", &status, "", "").await;
+    assert_eq!(status.body["state"], "applied", "{status:?}");
+    a.stop().await;
+    c.stop().await;
+}
+
+/// Purges until each of `numbers` is acknowledged, at one instance and then the other; returns where each is.
+async fn storm(
+    instances: [&Instance; 2],
+    numbers: impl Iterator<Item = u64>,
+    acknowledged: &watch::Sender<BTreeMap<u64, u64>>,
+) {
+    for number in numbers {
+        for attempt in 0..ATTEMPTS_MAX {
+            let instance = instances[(number + attempt) as usize % 2];
+            let answer = instance.purge(number).await;
+            if let (200 | 202, Some(place)) = (answer.status, answer.body["sequence"].as_u64()) {
+                acknowledged.send_modify(|known| {
+                    known.insert(number, place);
+                });
+                break;
+            }
+            assert_eq!(answer.status, 503, "{answer:?}");
+            assert!(attempt + 1 < ATTEMPTS_MAX, "nobody takes it: {answer:?}");
+        }
+    }
+}
+
+/// More than any election takes: a refusal takes as long as the servers may take to answer.
+const ATTEMPTS_MAX: u64 = 10_000;
+
+#[tokio::test]
+async fn f30_purges_acknowledged_in_a_storm_survive_the_death_of_the_leader_once_and_in_order() {
+    let Some((mut cluster, a, b)) = world().await else {
+        return;
+    };
+    let (acknowledged, mut known) = watch::channel(BTreeMap::new());
+    let purging = join_all((0..4).map(|task| {
+        let numbers = (task..STORM).step_by(4);
+        storm([&a, &b], numbers, &acknowledged)
+    }));
+    let killing = async {
+        known
+            .wait_for(|known| known.len() as u64 > STORM / 4)
+            .await
+            .unwrap();
+        let first = leader(&cluster).await;
+        cluster.servers[first].kill();
+        known
+            .wait_for(|known| known.len() as u64 > STORM / 2)
+            .await
+            .unwrap();
+        cluster.servers[first].restart();
+    };
+    tokio::join!(purging, killing);
+    let acknowledged = acknowledged.borrow().clone();
+    assert_eq!(
+        acknowledged.len() as u64,
+        STORM,
+        "all were taken in the end"
+    );
+    let log = reached(&a, &acknowledged).await;
+    assert_eq!(log, reached(&b, &acknowledged).await);
+    // Who reads the feed is told the same by both.
+    let id = a.purge(0).await.body["id"].as_str().unwrap().to_owned();
+    let name = id.split('-').next().unwrap();
+    let head = log.last().unwrap().0;
+    assert_eq!(a.feed(name, head).await, b.feed(name, head).await);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// Waits until an instance has read all that was acknowledged; returns its log, checked.
+async fn reached(instance: &Instance, acknowledged: &BTreeMap<u64, u64>) -> Vec<(u64, String)> {
+    let last = *acknowledged.values().max().expect("there is one");
+    loop {
+        let log = instance.log().await;
+        if log.last().is_none_or(|(place, _)| *place < last) {
+            continue;
+        }
+        let places: Vec<u64> = log.iter().map(|(place, _)| *place).collect();
+        assert_eq!(places, (1..=places.len() as u64).collect::<Vec<_>>());
+        for (number, place) in acknowledged {
+            let wanted = format!("/{number}");
+            let found: Vec<u64> = log
+                .iter()
+                .filter(|(_, path)| *path == wanted)
+                .map(|(place, _)| *place)
+                .collect();
+            assert_eq!(
+                found,
+                [*place],
+                "purge {number} is there once, where it was acknowledged"
+            );
+        }
+        return log;
+    }
+}
+
+/// Purges of a storm.
+const STORM: u64 = 200;
+
+#[tokio::test]
+async fn f30_a_minority_refuses_and_what_it_did_not_acknowledge_can_be_said_again() {
+    let Some((cluster, a, b)) = world().await else {
+        return;
+    };
+    let first = a.purge(1).await;
+    assert_eq!(first.status, 202, "{first:?}");
+    // Two of three neither hear nor say anything: the third is alone, and so is whoever talks to it.
+    cluster.servers[0].freeze();
+    cluster.servers[1].freeze();
+    for (instance, number) in [(&a, 2), (&b, 3)] {
+        let refused = instance.purge(number).await;
+        assert_eq!(refused.status, 503, "{refused:?}");
+        let problem = refused.body["type"].as_str().unwrap();
+        let allowed = [
+            "urn:seawall:problem:storage",
+            "urn:seawall:problem:uncertain",
+        ];
+        assert!(allowed.contains(&problem), "{refused:?}");
+    }
+    // How far a purge is can be asked all the same: the answer is in memory.
+    let id = first.body["id"].as_str().unwrap();
+    let status = a.ask("GET", &format!("/v1/purges/{id}"), "", "").await;
+    assert_eq!(status.status, 200, "{status:?}");
+    cluster.servers[0].thaw();
+    cluster.servers[1].thaw();
+    let (acknowledged, _) = watch::channel(BTreeMap::from([(1, 1)]));
+    storm([&a, &b], [2, 3].into_iter(), &acknowledged).await;
+    let acknowledged = acknowledged.borrow().clone();
+    assert_eq!(
+        reached(&a, &acknowledged).await,
+        reached(&b, &acknowledged).await
+    );
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn f30_a_leader_that_was_stopped_vouches_for_no_log_that_went_on_without_it() {
+    let Some(cluster) = Cluster::start() else {
+        return;
+    };
+    let connect = async |servers: Vec<String>| {
+        let config = NatsConfig {
+            servers,
+            stream: "seawall".to_owned(),
+            replicas: 3,
+            login: NatsLogin::None,
+            ca_file: None,
+            client_certificate: None,
+        };
+        let journal = JournalConfig {
+            bytes_max: 16 * 1024 * 1024,
+            ..JournalConfig::default()
+        };
+        Journal::connect(config, journal)
+            .await
+            .expect("it connects")
+            .0
+    };
+    let everywhere = connect(cluster.urls()).await;
+    append(&everywhere, 1).await;
+    let old = leader(&cluster).await;
+    let url = cluster.urls().swap_remove(old);
+    let with_old = connect(vec![url]).await;
+    cluster.servers[old].freeze();
+    let others = (0..nats::SERVERS).filter(|number| *number != old);
+    let others = others.map(|number| cluster.urls().swap_remove(number));
+    let with_others = connect(others.collect()).await;
+    for number in 2..=20 {
+        append(&with_others, number).await;
+    }
+    let acknowledged_at = Instant::now();
+    cluster.servers[old].thaw();
+    // Whenever it says that its log has no end further on, it is right.
+    let mut sample = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        sample.tick().await;
+        let age = with_old.age();
+        let is_vouched = Instant::now().checked_sub(age) > Some(acknowledged_at);
+        let head = with_old.bounds().head;
+        if is_vouched {
+            assert_eq!(head, Sequence(20));
+            break;
+        }
+    }
+    for journal in [everywhere, with_old, with_others] {
+        journal.close().await;
+    }
+}
+
+/// Appends until it is acknowledged: a cluster that elects takes nothing.
+async fn append(journal: &Journal, number: u64) {
+    static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
+    let draft = Draft {
+        accepted_at: UnixMillis(NOW),
+        request: PurgeRequest {
+            target: Target::Url {
+                host: "live.example".to_owned(),
+                path: format!("/{number}"),
+                query: String::new(),
+            },
+            mode: Mode::Hard,
+        },
+        dry_run: false,
+        by: "origin".to_owned(),
+        idempotency_key: Some(number.to_string()),
+        used: None,
+    };
+    while journal.append(draft.clone()).await.is_err() {
+        assert!(ATTEMPTS.fetch_add(1, Ordering::Relaxed) < ATTEMPTS_MAX);
+    }
+}
