@@ -403,13 +403,19 @@ async fn f30_a_minority_refuses_and_what_it_did_not_acknowledge_can_be_said_agai
     let Some((cluster, a, b)) = world().await else {
         return;
     };
-    let first = a.purge(1).await;
-    assert_eq!(first.status, 202, "{first:?}");
-    // Two of three neither hear nor say anything: the third is alone, and so is whoever talks to it.
-    cluster.servers[0].freeze();
-    cluster.servers[1].freeze();
-    for (instance, number) in [(&a, 2), (&b, 3)] {
-        let refused = instance.purge(number).await;
+    assert_eq!(a.purge(1).await.status, 202);
+    b.stop().await;
+    let Apart {
+        old,
+        with_old,
+        others,
+    } = Apart::of(&cluster).await;
+    let with_others = Instance::start(&others).await;
+    let only_old = Instance::start(&[cluster.urls().swap_remove(old)]).await;
+    cluster.cut_off(old, true);
+    let (acknowledged, _) = watch::channel(BTreeMap::from([(1, 1)]));
+    let refused = async {
+        let refused = only_old.purge(2).await;
         assert_eq!(refused.status, 503, "{refused:?}");
         let problem = refused.body["type"].as_str().unwrap();
         let allowed = [
@@ -417,22 +423,69 @@ async fn f30_a_minority_refuses_and_what_it_did_not_acknowledge_can_be_said_agai
             "urn:seawall:problem:uncertain",
         ];
         assert!(allowed.contains(&problem), "{refused:?}");
-    }
+    };
+    // The others agree on a new leader and go on; meanwhile the one that was cut off is asked again and again.
+    let going_on = storm([&with_others, &with_others], 3..20, &acknowledged);
+    tokio::join!(refused, going_on);
+    let asked_at = Instant::now();
+    assert_eq!(only_old.purge(2).await.status, 503);
     // How far a purge is can be asked all the same: the answer is in memory.
-    let id = first.body["id"].as_str().unwrap();
-    let status = a.ask("GET", &format!("/v1/purges/{id}"), "", "").await;
-    assert_eq!(status.status, 200, "{status:?}");
-    cluster.servers[0].thaw();
-    cluster.servers[1].thaw();
-    let (acknowledged, _) = watch::channel(BTreeMap::from([(1, 1)]));
-    storm([&a, &b], [2, 3].into_iter(), &acknowledged).await;
+    let first = with_old.read_after(Sequence::START, 1).await.unwrap();
+    let path = format!("/v1/purges/{}", first[0].id);
+    assert_eq!(only_old.ask("GET", &path, "", "").await.status, 200);
+    // Nor is it vouched there that the log has no end further on.
+    assert!(with_old.age() > asked_at.elapsed());
+    cluster.cut_off(old, false);
+    storm([&only_old, &a], [2].into_iter(), &acknowledged).await;
     let acknowledged = acknowledged.borrow().clone();
-    assert_eq!(
-        reached(&a, &acknowledged).await,
-        reached(&b, &acknowledged).await
-    );
-    a.stop().await;
-    b.stop().await;
+    let log = reached(&a, &acknowledged).await;
+    assert_eq!(log, reached(&only_old, &acknowledged).await);
+    assert_eq!(log, reached(&with_others, &acknowledged).await);
+    with_old.close().await;
+    for instance in [a, only_old, with_others] {
+        instance.stop().await;
+    }
+}
+
+/// The leader of the purges on one side, the other servers on the other.
+struct Apart {
+    old: usize,
+    /// A journal that knows the leader only.
+    with_old: Journal,
+    /// Where clients connect to the others.
+    others: Vec<String>,
+}
+
+impl Apart {
+    async fn of(cluster: &Cluster) -> Self {
+        let old = leader(cluster).await;
+        let mut others = cluster.urls();
+        let old_url = others.remove(old);
+        Self {
+            old,
+            with_old: journal(vec![old_url]).await,
+            others,
+        }
+    }
+}
+
+async fn journal(servers: Vec<String>) -> Journal {
+    let config = NatsConfig {
+        servers,
+        stream: "seawall".to_owned(),
+        replicas: 3,
+        login: NatsLogin::None,
+        ca_file: None,
+        client_certificate: None,
+    };
+    let journal = JournalConfig {
+        bytes_max: 16 * 1024 * 1024,
+        ..JournalConfig::default()
+    };
+    Journal::connect(config, journal)
+        .await
+        .expect("it connects")
+        .0
 }
 
 #[tokio::test]
@@ -440,33 +493,15 @@ async fn f30_a_leader_that_was_stopped_vouches_for_no_log_that_went_on_without_i
     let Some(cluster) = Cluster::start() else {
         return;
     };
-    let connect = async |servers: Vec<String>| {
-        let config = NatsConfig {
-            servers,
-            stream: "seawall".to_owned(),
-            replicas: 3,
-            login: NatsLogin::None,
-            ca_file: None,
-            client_certificate: None,
-        };
-        let journal = JournalConfig {
-            bytes_max: 16 * 1024 * 1024,
-            ..JournalConfig::default()
-        };
-        Journal::connect(config, journal)
-            .await
-            .expect("it connects")
-            .0
-    };
-    let everywhere = connect(cluster.urls()).await;
+    let everywhere = journal(cluster.urls()).await;
     append(&everywhere, 1).await;
-    let old = leader(&cluster).await;
-    let url = cluster.urls().swap_remove(old);
-    let with_old = connect(vec![url]).await;
+    let Apart {
+        old,
+        with_old,
+        others,
+    } = Apart::of(&cluster).await;
     cluster.servers[old].freeze();
-    let others = (0..nats::SERVERS).filter(|number| *number != old);
-    let others = others.map(|number| cluster.urls().swap_remove(number));
-    let with_others = connect(others.collect()).await;
+    let with_others = journal(others).await;
     for number in 2..=20 {
         append(&with_others, number).await;
     }

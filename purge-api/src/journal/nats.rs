@@ -6,8 +6,9 @@
 //!
 //! ```text
 //! append ─► publish, acknowledged by the stream's leader ─► entry
+//!        └► how far the log goes, into the stream of reports, acknowledged ─► the caller
 //! follow ◄─ ordered consumer: the entries of late, in memory for the feed
-//!        ◄─ once a second: what is the last entry? until when is that certain?
+//!        ◄─ once a second: is that all that was acknowledged by now?
 //! report ─► news into a stream that all purge APIs read, from its beginning when they start
 //!        └► the rest, that a node is still there, to a subject that all listen to
 //! claim  ─► a stream in which each subject is written once
@@ -15,6 +16,7 @@
 
 mod claims;
 mod follow;
+mod heads;
 mod reports;
 mod setup;
 
@@ -43,6 +45,7 @@ use super::{
 };
 use crate::auth::{Remembered, Used};
 use claims::Claims;
+use heads::Heads;
 use reports::{Heard, Told};
 
 /// The journal on a stream. Cheap to clone.
@@ -57,13 +60,12 @@ struct Shared {
     stream: Stream,
     subject: String,
     claims: Claims,
-    /// Where it is shown that the servers agree on writing.
-    alive_subject: String,
+    heads: Arc<Heads>,
     recent: Mutex<Window>,
     /// The sender is in the task that follows: who follows us learns that the journal was closed.
     bounds: watch::Receiver<Bounds>,
-    /// Until when it is certain that `bounds` has the last entry.
-    confirmed_at: Mutex<Instant>,
+    /// Until when it is certain that `bounds` has the last entry, once it was.
+    confirmed_at: watch::Sender<Option<Instant>>,
     progress: Mutex<Progress>,
     progressed: watch::Sender<u64>,
     kept_for: Duration,
@@ -113,13 +115,17 @@ impl Nats {
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
             claims: Claims::new(found.context.clone(), setup::used_prefix(&nats.stream)),
-            alive_subject: setup::alive_prefix(&nats.stream) + &crate::auth::fresh_nonce(),
+            heads: Arc::new(Heads::new(
+                found.context.clone(),
+                setup::alive_prefix(&nats.stream) + &crate::auth::fresh_nonce(),
+                found.bounds.log,
+            )),
             context: found.context,
             stream: found.stream,
             subject: setup::subject(&nats.stream),
             recent: Mutex::new(Window::new(found.bounds.log, first, config.recent_max)),
             bounds: bounds.clone(),
-            confirmed_at: Mutex::new(Instant::now()),
+            confirmed_at: watch::Sender::new(None),
             progress: Mutex::new(Progress::new(
                 config.nodes_max,
                 config.applied_max,
@@ -132,6 +138,7 @@ impl Nats {
             ending: ending.clone(),
             tasks: tasks.clone(),
         });
+        heads::start(&shared);
         follow::start(&shared, publishing);
         let heard = reports::start(&shared, told, found.client, found.reports, &nats.stream);
         let mut bounds = bounds;
@@ -145,6 +152,7 @@ impl Nats {
             });
         }
         heard.wait(OPEN_TIMEOUT).await;
+        shared.be_certain().await;
         Ok((Self { shared }, report))
     }
 
@@ -170,10 +178,13 @@ impl Nats {
             .await;
         let acknowledged = acknowledged(published.map_err(unsent)?).await?;
         let sequence = Sequence(acknowledged.sequence);
+        let log = self.bounds().log;
+        if !shared.heads.tell(log, sequence).await {
+            return Err(AppendError::Unknown);
+        }
         if acknowledged.duplicate {
             return self.known(sequence, &draft).await;
         }
-        let log = self.bounds().log;
         Ok(Appended::New(Arc::new(draft.into_entry(log, sequence))))
     }
 
@@ -203,7 +214,8 @@ impl Nats {
     }
 
     pub(super) fn age(&self) -> Duration {
-        self.shared.confirmed_at.lock().elapsed()
+        let confirmed_at = *self.shared.confirmed_at.borrow();
+        confirmed_at.map_or(NEVER, |at| at.elapsed())
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Bounds> {
@@ -334,6 +346,18 @@ impl Nats {
 }
 
 impl Shared {
+    /// Waits until it was once certain that all is here; a majority that answers late is waited for while serving.
+    async fn be_certain(&self) {
+        let mut confirmed_at = self.confirmed_at.subscribe();
+        let is_certain = confirmed_at.wait_for(Option::is_some);
+        if tokio::time::timeout(OPEN_TIMEOUT, is_certain)
+            .await
+            .is_err()
+        {
+            tracing::warn!("a majority of the servers does not answer");
+        }
+    }
+
     /// Takes note of reports; returns the nodes that said something new, and the refusal if one was too many.
     fn note(&self, heard: Heard) -> (BTreeSet<NodeName>, Option<Refused>) {
         let bounds = *self.bounds.borrow();
@@ -378,6 +402,9 @@ fn read_or_all(bytes: &[u8], sequence: Sequence) -> Draft {
         }
     })
 }
+
+/// How old what was never certain is: older than whatever a node lets pass.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Time to read the entries of late at the start.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);

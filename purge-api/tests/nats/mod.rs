@@ -1,4 +1,4 @@
-//! NATS servers of our own: one, or a cluster of three.
+//! NATS servers of our own: one, or a cluster of three, which can be torn apart.
 //!
 //! Who calls it: the tests of the journal's engines, and the suite `cluster`. Servers listen on ports of their own
 //! choice and keep what they have in a temporary folder. Where `nats-server` is not installed, tests that need
@@ -6,9 +6,10 @@
 
 #![allow(dead_code, reason = "each suite uses a part of it")]
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
 
 use tempfile::TempDir;
 
@@ -89,6 +90,8 @@ impl Drop for Server {
 pub(crate) struct Cluster {
     /// The servers; [`Cluster::name`] says what each is called.
     pub(crate) servers: Vec<Server>,
+    /// Every way from one to another, with both ends.
+    links: Vec<(usize, usize, Link)>,
 }
 
 impl Cluster {
@@ -110,26 +113,43 @@ impl Cluster {
         let held: Vec<_> = held.collect::<Result<_, _>>()?;
         let ports = held.iter().map(|l| l.local_addr().map(|a| a.port()));
         let ports: Vec<u16> = ports.collect::<Result<_, _>>()?;
-        let routes: Vec<_> = ports
-            .iter()
-            .map(|port| format!("nats://127.0.0.1:{port}"))
-            .collect();
         drop(held);
+        let mut links = Vec::new();
         let mut servers = Vec::new();
-        for (number, route) in routes.iter().enumerate() {
+        for from in 0..SERVERS {
+            let mut routes = Vec::new();
+            for to in (0..SERVERS).filter(|to| *to != from) {
+                let link = Link::to(ports[to])?;
+                routes.push(format!("nats://127.0.0.1:{}", link.port));
+                links.push((from, to, link));
+            }
             let more = [
                 "-n",
-                &Self::name(number),
+                &Self::name(from),
                 "--cluster_name",
                 "seawall",
                 "--cluster",
-                route,
+                &format!("nats://127.0.0.1:{}", ports[from]),
                 "--routes",
                 &routes.join(","),
+                // What they tell each other leads nowhere, so that there is no way around the links.
+                "--cluster_advertise",
+                "127.0.0.1:1",
+                // Nor do clients learn of servers that they were not given.
+                "--no_advertise",
             ];
             servers.push(Server::start_with(&more.map(ToOwned::to_owned))?);
         }
-        Ok(Self { servers })
+        Ok(Self { servers, links })
+    }
+
+    /// Cuts one server off from the others, or lets them hear each other again; clients notice nothing.
+    pub(crate) fn cut_off(&self, server: usize, is_cut: bool) {
+        for (from, to, link) in &self.links {
+            if *from == server || *to == server {
+                link.hold(is_cut);
+            }
+        }
     }
 
     /// Returns what a server is called.
@@ -141,6 +161,56 @@ impl Cluster {
     pub(crate) fn urls(&self) -> Vec<String> {
         self.servers.iter().map(Server::url).collect()
     }
+}
+
+/// A way to a port of this machine on which everything can be held, as if packets were lost.
+struct Link {
+    port: u16,
+    held: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Link {
+    fn to(port: u16) -> std::io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let link = Self {
+            port: listener.local_addr()?.port(),
+            held: Arc::default(),
+        };
+        let held = Arc::clone(&link.held);
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                // Nobody is there: the connection is closed.
+                let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else {
+                    continue;
+                };
+                let again = |stream: &TcpStream| stream.try_clone().expect("there are descriptors");
+                for (from, to) in [(again(&near), again(&far)), (far, near)] {
+                    let held = Arc::clone(&held);
+                    std::thread::spawn(move || carry(from, to, &held));
+                }
+            }
+        });
+        Ok(link)
+    }
+
+    fn hold(&self, is_held: bool) {
+        *self.held.0.lock().expect("nobody panics with it") = is_held;
+        self.held.1.notify_all();
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, held: &(Mutex<bool>, Condvar)) {
+    let mut bytes = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut bytes) {
+        let is_held = held.0.lock().expect("nobody panics with it");
+        let free = held.1.wait_while(is_held, |is_held| *is_held);
+        drop(free.expect("nobody panics with it"));
+        let read = bytes.get(..length).unwrap_or_default();
+        if to.write_all(read).is_err() {
+            break;
+        }
+    }
+    to.shutdown(Shutdown::Both).ok();
 }
 
 /// Servers of a cluster: one may be lost.

@@ -14,6 +14,7 @@ use purge_log::{Bounds, Entry, Sequence};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::heads::Heard;
 use super::{Shared, read_or_all, setup};
 use crate::journal::error::StorageError;
 
@@ -74,6 +75,8 @@ async fn read_until_interrupted(
     let mut probe = interval(HEARTBEAT);
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut behind_at = None;
+    let mut heard = weak.upgrade().ok_or(Interrupted::Dropped)?.heads.heard();
+    let mut asked: Option<Asked> = None;
     loop {
         tokio::select! {
             message = messages.next() => {
@@ -84,10 +87,19 @@ async fn read_until_interrupted(
                     .stream_sequence;
                 let shared = weak.upgrade().ok_or(Interrupted::Dropped)?;
                 take(&shared, publishing, Sequence(sequence), &message.payload);
+                vouch(&shared, publishing, &heard, &mut asked);
+            }
+            is_read = read_to(&mut heard, asked), if asked.is_some_and(|asked| !asked.is_read) => {
+                let shared = weak.upgrade().ok_or(Interrupted::Dropped)?;
+                asked = is_read;
+                vouch(&shared, publishing, &heard, &mut asked);
             }
             _ = probe.tick() => {
                 let shared = weak.upgrade().ok_or(Interrupted::Dropped)?;
-                let is_behind = confirm(&shared, publishing).await?;
+                let asked_at = Instant::now();
+                let place = shared.heads.ask().await?;
+                asked.get_or_insert(Asked { at: asked_at, place, is_read: false });
+                let is_behind = look(&shared, publishing).await?;
                 // A server that is gone takes its end of the reading with it and says nothing: twice at the same
                 // place with more to come means that it will not.
                 let at = is_behind.then(|| publishing.borrow().head);
@@ -97,6 +109,46 @@ async fn read_until_interrupted(
                 behind_at = at;
             }
         }
+    }
+}
+
+/// A question that was written down through a majority.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    at: Instant,
+    /// Where it stands in the stream of reports.
+    place: u64,
+    /// Whether everything up to there was read.
+    is_read: bool,
+}
+
+/// Waits until what was asked is read.
+async fn read_to(heard: &mut watch::Receiver<Heard>, asked: Option<Asked>) -> Option<Asked> {
+    let asked = asked?;
+    // The sender lives with the journal, whose end ends this task.
+    heard
+        .wait_for(|heard| heard.read >= asked.place)
+        .await
+        .ok()?;
+    Some(Asked {
+        is_read: true,
+        ..asked
+    })
+}
+
+/// Notes that everything is here that was acknowledged before the question, if it is.
+fn vouch(
+    shared: &Shared,
+    publishing: &watch::Sender<Bounds>,
+    heard: &watch::Receiver<Heard>,
+    asked: &mut Option<Asked>,
+) {
+    let known = *publishing.borrow();
+    let head = heard.borrow().head_of(known.log);
+    if let Some(answered) =
+        asked.take_if(|asked| asked.is_read && head.is_some_and(|head| head <= known.head))
+    {
+        shared.confirmed_at.send_replace(Some(answered.at));
     }
 }
 
@@ -117,18 +169,11 @@ fn take(shared: &Shared, publishing: &watch::Sender<Bounds>, sequence: Sequence,
     publishing.send_modify(|bounds| bounds.head = sequence);
 }
 
-/// Asks for the last entry: if it is here, everything accepted before the question is here.
+/// Looks at what the stream has now: whether it is another one, what has left it, and what is still to come.
 ///
-/// Returns whether there are entries that are not here.
-async fn confirm(shared: &Shared, publishing: &watch::Sender<Bounds>) -> Result<bool, Interrupted> {
-    let asked_at = Instant::now();
-    // The leader of a minority believes in itself for seconds, and would vouch for a log that has gone on elsewhere.
-    // What a majority writes down first, no minority does.
-    let written = shared
-        .context
-        .publish(shared.alive_subject.clone(), "".into());
-    let written = written.await.map_err(StorageError::new)?;
-    written.await.map_err(StorageError::new)?;
+/// Returns whether there are entries that are not here. It may be a server of a minority that answers, so that
+/// there are none proves nothing.
+async fn look(shared: &Shared, publishing: &watch::Sender<Bounds>) -> Result<bool, Interrupted> {
     let info = shared.stream.get_info().await.map_err(StorageError::new)?;
     let found = setup::bounds_of(&info);
     let known = *publishing.borrow();
@@ -139,6 +184,7 @@ async fn confirm(shared: &Shared, publishing: &watch::Sender<Bounds>) -> Result<
             head: before_it,
             ..found
         });
+        shared.heads.begin_anew(found.log);
         return Err(Interrupted::Anew);
     }
     if found.tail != known.tail {
@@ -146,11 +192,8 @@ async fn confirm(shared: &Shared, publishing: &watch::Sender<Bounds>) -> Result<
         shared.progress.lock().cut(found.tail);
         publishing.send_modify(|bounds| bounds.tail = found.tail);
     }
-    if known.head < found.head {
-        return Ok(true);
-    }
-    *shared.confirmed_at.lock() = asked_at;
-    Ok(false)
+    let told = shared.heads.heard().borrow().head_of(found.log);
+    Ok(known.head < found.head.max(told.unwrap_or_default()))
 }
 
 /// The pause before reading is tried again.

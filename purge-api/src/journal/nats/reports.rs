@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::{Shared, setup};
+use super::heads::Heads;
+use super::{Shared, heads, setup};
 use crate::auth::hex;
 use crate::journal::error::StorageError;
 
@@ -44,7 +45,7 @@ pub(super) enum Told {
 /// How much of what was reported before the start is heard.
 #[derive(Debug)]
 pub(super) struct Hearing {
-    heard: watch::Receiver<u64>,
+    heard: watch::Receiver<heads::Heard>,
     last: u64,
 }
 
@@ -52,7 +53,7 @@ impl Hearing {
     /// Waits until everything that was there at the start is heard; what is late is heard later.
     pub(super) async fn wait(mut self, at_most: Duration) {
         let last = self.last;
-        let all = self.heard.wait_for(|heard| *heard >= last);
+        let all = self.heard.wait_for(|heard| heard.read >= last);
         if timeout(at_most, all).await.is_err() {
             tracing::warn!("what nodes reported before the start does not come");
         }
@@ -114,7 +115,7 @@ pub(super) fn start(
         0 => 0,
         _ => info.state.last_sequence,
     };
-    let (hearing, heard) = watch::channel(0);
+    let heard = shared.heads.heard();
     let prefix = setup::applied_prefix(stream);
     let tasks = Tasks {
         shared: Arc::downgrade(shared),
@@ -132,7 +133,7 @@ pub(super) fn start(
         ending.run_until_cancelled(listening).await;
     });
     let ending = shared.ending.clone();
-    let reading = tasks.read(reports, hearing);
+    let reading = tasks.read(reports, Arc::clone(&shared.heads));
     shared.tasks.spawn(async move {
         ending.run_until_cancelled(reading).await;
     });
@@ -181,11 +182,11 @@ impl Tasks {
     }
 
     /// Reads the news, for ever.
-    async fn read(self, reports: Stream, hearing: watch::Sender<u64>) {
+    async fn read(self, reports: Stream, heads: Arc<Heads>) {
         let mut next = 1;
         while self.shared.strong_count() > 0 {
             if let Err(error) = self
-                .read_until_interrupted(&reports, &mut next, &hearing)
+                .read_until_interrupted(&reports, &mut next, &heads)
                 .await
             {
                 tracing::warn!(%error, "reading what nodes reported was interrupted");
@@ -198,7 +199,7 @@ impl Tasks {
         &self,
         reports: &Stream,
         next: &mut u64,
-        hearing: &watch::Sender<u64>,
+        heads: &Heads,
     ) -> Result<(), StorageError> {
         // What shows that the servers agree is read too: it tells this reader that its server is still there.
         let config = OrderedConfig {
@@ -215,13 +216,13 @@ impl Tasks {
             let message = message.map_err(StorageError::new)?;
             let Ok(info) = message.info() else { break };
             let sequence = info.stream_sequence;
-            if message.subject.starts_with(&self.prefix)
-                && let Ok(heard) = serde_json::from_slice(&message.payload)
-            {
+            let is_news = message.subject.starts_with(&self.prefix);
+            if is_news && let Ok(heard) = serde_json::from_slice(&message.payload) {
                 self.take(heard).await;
             }
             *next = sequence + 1;
-            hearing.send_replace(sequence);
+            let said = (!is_news).then_some(&*message.payload);
+            heads.hear(sequence, said);
         }
         Ok(())
     }
