@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use purge_log::{LogId, Sequence};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -159,16 +160,15 @@ async fn recover(
     };
     audit.write(now(), started).await?;
     // A new file knows nothing of the purges before it; its predecessors do.
-    if found.purges.is_empty() {
+    let Some(first) = first_audited(found, journal.bounds().log) else {
         return Ok(0);
-    }
+    };
     let purges = found.purges.clone();
-    let is_missing = move |entry: &purge_log::Entry| !purges.contains(&entry.id.to_string());
+    let is_missing = move |entry: &purge_log::Entry| !purges.contains(&entry.id);
     let page = journal.list(None, RECOVERED_MAX, is_missing).await?;
-    let first = first_audited(found);
     let mut recovered = 0;
     for entry in page.entries.iter().rev() {
-        if entry.sequence.0 < first {
+        if entry.sequence < first {
             continue;
         }
         let event = Event::Recovered {
@@ -184,11 +184,10 @@ async fn recover(
     Ok(recovered)
 }
 
-/// Returns the first place of the log that the present file of the audit knows.
-fn first_audited(found: &AuditReport) -> u64 {
-    let sequences = found.purges.iter();
-    let sequences = sequences.filter_map(|id| id.parse::<purge_log::PurgeId>().ok());
-    sequences.map(|id| id.sequence.0).min().unwrap_or_default()
+/// Returns the first place of `log` that the present file of the audit knows, as far back as it was looked at.
+fn first_audited(found: &AuditReport, log: LogId) -> Option<Sequence> {
+    let of_log = found.purges.iter().filter(|id| id.log == log);
+    of_log.map(|id| id.sequence).min()
 }
 
 impl Running {

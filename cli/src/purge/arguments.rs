@@ -109,9 +109,9 @@ pub(crate) struct StreamArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// Check the chain of a file, and print the hash it ends with.
+    /// Check the chain of a file and of those set aside before it, and print the hash it ends with.
     Verify {
-        /// The file.
+        /// The file that is written now, or one that was set aside.
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },

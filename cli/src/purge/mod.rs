@@ -10,8 +10,6 @@ mod server;
 mod show;
 mod target;
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 use std::time::Duration;
 
@@ -185,16 +183,15 @@ async fn again(client: &Client, id: &str) -> anyhow::Result<Value> {
         .context("the purge API does not answer")?
 }
 
-/// Checks a file of the audit.
+/// Checks the files of an audit.
 fn verify(file: &Path) -> anyhow::Result<()> {
-    let open = File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    let verified = purge_api::audit::verify(BufReader::new(open), |_| {})
-        .with_context(|| format!("{} is not as it was written", file.display()))?;
+    let (files, verified) = purge_api::audit::verify_files(file, |_| {})?;
     say(&format!(
-        "OK: {} lines, {} to {}, nothing changed in between",
+        "OK: {} lines, {} to {}, in {files} {}, nothing changed in between",
         verified.lines,
         verified.begins.number + 1,
-        verified.ends.number
+        verified.ends.number,
+        if files == 1 { "file" } else { "files" }
     ));
     say(&format!("begins behind {}", verified.begins.hash));
     say(&format!("ends with     {}", verified.ends.hash));

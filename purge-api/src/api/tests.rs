@@ -59,6 +59,7 @@ fn world_with(limits: ApiLimits) -> World {
     let (audit, _) = Audit::open(&AuditConfig {
         path: folder.path().join("audit.jsonl"),
         bytes_max: u64::MAX,
+        files_max: None,
         applied: true,
     })
     .unwrap();

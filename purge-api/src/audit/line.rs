@@ -45,7 +45,8 @@ pub enum Event {
         /// Whether it is only counted.
         dry_run: bool,
     },
-    /// A purge was found in the log without a line of its own: the API ended between the two.
+    /// A purge was found in the log without a line here: this API ended between the two, or, on a log that several
+    /// write to, another one took it while this one was away.
     Recovered {
         /// Which.
         id: PurgeId,
@@ -70,6 +71,11 @@ pub enum Event {
         problem: String,
         /// What it said.
         detail: String,
+    },
+    /// A file of this audit was removed: there were more than are kept.
+    Removed {
+        /// The number of its last line.
+        through: u64,
     },
     /// A node applied a purge.
     Applied {

@@ -6,8 +6,9 @@
 //!
 //! Each line is a JSON text with the SHA-256 of the line before it, so that a line cannot be changed, removed
 //! or added without all behind it. A file that is full is set aside under the number of its last line, and the
-//! next one goes on with the chain.
+//! next one goes on with the chain, across restarts too.
 
+mod files;
 mod line;
 mod open;
 mod verify;
@@ -21,9 +22,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use purge_log::UnixMillis;
+use purge_log::{PurgeId, UnixMillis};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use files::{FilesError, verify_files};
 pub use line::{Event, LINE_BYTES_MAX, Line, Link};
 pub use open::AuditError;
 pub use verify::{Verified, VerifyError, verify};
@@ -38,6 +40,8 @@ pub struct AuditConfig {
     pub path: PathBuf,
     /// Bytes of one file; a full one is set aside as `FILE.NUMBER`.
     pub bytes_max: u64,
+    /// How many of those are kept, at least one; without a number, all of them.
+    pub files_max: Option<usize>,
     /// Whether each "this node applied that purge" is a line too.
     pub applied: bool,
 }
@@ -61,8 +65,8 @@ pub struct AuditReport {
     pub lines: u64,
     /// Bytes behind the last whole line: what a crash left of a line that was not acknowledged. They are cut.
     pub cut_bytes: u64,
-    /// The purges of late that have a line, so that those without can be given one.
-    pub purges: BTreeSet<String>,
+    /// The purges of late that have a line, at most [`PURGES_MAX`], so that those without can be given one.
+    pub purges: BTreeSet<PurgeId>,
 }
 
 impl Audit {
@@ -151,6 +155,9 @@ impl Audit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the audit cannot be written")]
 pub struct Unwritable;
+
+/// Purges of late that a report names: many more than can be between the log and the audit.
+pub const PURGES_MAX: usize = 8192;
 
 /// Events that may wait for the disk.
 const WAITING_MAX: usize = 4096;

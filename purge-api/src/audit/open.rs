@@ -1,14 +1,15 @@
 //! Opens the present file of the audit: verified, locked, and cut behind its last whole line.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::AuditReport;
+use super::files::{FilesError, directory, last_link};
 use super::line::Event;
 use super::verify::{VerifyError, verify};
+use super::{AuditReport, PURGES_MAX};
 
 /// Why an audit cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,14 @@ pub enum AuditError {
         path: PathBuf,
         /// Where.
         source: VerifyError,
+    },
+    /// The file before it, which it goes on from.
+    #[error("the audit `{}` has no line, and cannot go on from those set aside: keep them as evidence and start anew", path.display())]
+    Before {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with the one before.
+        source: FilesError,
     },
     /// The system cannot start a thread.
     #[error("the thread of the audit cannot be started")]
@@ -56,10 +65,13 @@ pub(super) fn open(path: &Path) -> Result<Opened, AuditError> {
         Err(TryLockError::WouldBlock) => return Err(AuditError::InUse(path.to_owned())),
         Err(TryLockError::Error(source)) => return Err(unusable(source)),
     }
-    let mut purges = BTreeSet::new();
+    let mut purges = VecDeque::new();
     let verified = verify(BufReader::new(&file), |line| {
         if let Event::Accepted { id, .. } | Event::Recovered { id, .. } = &line.event {
-            purges.insert(id.to_string());
+            purges.push_back(*id);
+            if purges.len() > PURGES_MAX {
+                purges.pop_front();
+            }
         }
     });
     let verified = verified.map_err(|source| AuditError::Broken {
@@ -71,11 +83,19 @@ pub(super) fn open(path: &Path) -> Result<Opened, AuditError> {
     }
     file.seek(SeekFrom::Start(verified.bytes))
         .map_err(unusable)?;
+    let link = match verified.lines {
+        // Ended between setting a file aside and the first line of the next.
+        0 => last_link(path).map_err(|source| AuditError::Before {
+            path: path.to_owned(),
+            source,
+        })?,
+        _ => verified.ends,
+    };
     let report = AuditReport {
-        link: verified.ends,
+        link,
         lines: verified.lines,
         cut_bytes: verified.cut_bytes,
-        purges,
+        purges: purges.into_iter().collect(),
     };
     Ok(Opened {
         file,
@@ -93,9 +113,6 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
         .truncate(false)
         .mode(0o600)
         .open(path)?;
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+    File::open(directory(path))?.sync_all()?;
     Ok(file)
 }

@@ -9,6 +9,7 @@ fn config(folder: &Path) -> AuditConfig {
     AuditConfig {
         path: folder.join("audit.jsonl"),
         bytes_max: u64::MAX,
+        files_max: None,
         applied: true,
     }
 }
@@ -132,6 +133,81 @@ async fn a_full_file_is_set_aside_and_the_chain_goes_on_in_the_next() {
     let present = verified(&config.path).unwrap();
     assert_eq!(aside.ends, present.begins);
     assert_eq!(present.ends.number, 2);
+}
+
+#[tokio::test]
+async fn a_crash_between_two_files_does_not_break_the_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let (audit, _) = Audit::open(&config).unwrap();
+    write(&audit, &["a", "b"]).await;
+    audit.close().await;
+    // Set aside, and then the power went: the next file is empty, or not there.
+    let aside = folder.path().join("audit.jsonl.2");
+    fs::rename(&config.path, &aside).unwrap();
+    for _ in 0..2 {
+        let (audit, report) = Audit::open(&config).unwrap();
+        assert_eq!((report.lines, report.link.number), (0, 2));
+        audit.close().await;
+    }
+    let (audit, _) = Audit::open(&config).unwrap();
+    write(&audit, &["c"]).await;
+    audit.close().await;
+    let (files, all) = verify_files(&config.path, |_| {}).unwrap();
+    assert_eq!((files, all.lines, all.ends.number), (2, 3, 3));
+    // What it would go on from was changed: it is not written to.
+    fs::remove_file(&config.path).unwrap();
+    let text = fs::read_to_string(&aside).unwrap();
+    fs::write(&aside, text.replace("\"a\"", "\"x\"")).unwrap();
+    let error = Audit::open(&config).unwrap_err();
+    assert!(matches!(error, AuditError::Before { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn all_files_are_verified_in_order_and_one_that_is_missing_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = AuditConfig {
+        bytes_max: 1,
+        ..config(folder.path())
+    };
+    let (audit, _) = Audit::open(&config).unwrap();
+    // More than nine, so that names are compared as numbers.
+    let details: Vec<String> = (1..=12).map(|number| number.to_string()).collect();
+    write(
+        &audit,
+        &details.iter().map(String::as_str).collect::<Vec<_>>(),
+    )
+    .await;
+    let mut seen = Vec::new();
+    let (files, all) = verify_files(&config.path, |line| seen.push(line.number)).unwrap();
+    assert_eq!((files, all.lines), (12, 12));
+    assert_eq!(seen, (1..=12).collect::<Vec<_>>());
+    fs::remove_file(folder.path().join("audit.jsonl.5")).unwrap();
+    let missing = verify_files(&config.path, |_| {}).unwrap_err();
+    let said = "audit.jsonl.6` begins with line 6, and the file before it ends with line 4";
+    assert!(missing.to_string().contains(said), "{missing}");
+}
+
+#[tokio::test]
+async fn files_beyond_the_limit_are_removed_and_the_chain_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = AuditConfig {
+        bytes_max: 1,
+        files_max: Some(2),
+        ..config(folder.path())
+    };
+    let (audit, _) = Audit::open(&config).unwrap();
+    write(&audit, &["a", "b", "c", "d", "e", "f"]).await;
+    let mut removed = Vec::new();
+    let see = |line: &Line| {
+        if let Event::Removed { through } = line.event {
+            removed.push(through);
+        }
+    };
+    let (files, all) = verify_files(&config.path, see).unwrap();
+    assert_eq!(files, 3, "the present one and two");
+    assert!(all.begins.number > 0, "what is left begins in the middle");
+    assert_eq!(removed.last(), Some(&all.begins.number));
 }
 
 #[tokio::test]

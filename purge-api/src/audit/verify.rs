@@ -95,7 +95,7 @@ pub fn verify(mut text: impl BufRead, mut see: impl FnMut(&Line)) -> Result<Veri
 }
 
 impl Verified {
-    fn nothing() -> Self {
+    pub(super) fn nothing() -> Self {
         Self {
             begins: Link::start(),
             ends: Link::start(),

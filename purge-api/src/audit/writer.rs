@@ -10,6 +10,7 @@ use purge_log::UnixMillis;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::AuditConfig;
+use super::files::Aside;
 use super::line::{Event, Link};
 use super::open::create;
 
@@ -26,6 +27,7 @@ pub(super) struct Command {
 pub(super) struct Writer {
     path: PathBuf,
     bytes_max: u64,
+    files_max: Option<usize>,
     file: File,
     bytes: u64,
     link: Link,
@@ -46,6 +48,7 @@ impl Writer {
         Self {
             path: config.path.clone(),
             bytes_max: config.bytes_max,
+            files_max: config.files_max,
             file,
             bytes,
             link,
@@ -67,12 +70,15 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &mut Vec<Command>) -> io::Result<()> {
-        if self.bytes >= self.bytes_max {
-            self.set_aside()?;
-        }
         let mut text = Vec::new();
         let mut replies = Vec::new();
-        let mut latest = UnixMillis(0);
+        let mut latest = batch.first().map_or(UnixMillis(0), |command| command.at);
+        if self.bytes >= self.bytes_max {
+            for through in self.set_aside()? {
+                text.extend(self.link.append(latest, Event::Removed { through }));
+                text.push(b'\n');
+            }
+        }
         for Command { at, event, reply } in batch.drain(..) {
             latest = at;
             text.extend(self.link.append(at, event));
@@ -97,15 +103,27 @@ impl Writer {
     }
 
     /// Sets the full file aside and begins the next, which goes on with the chain.
-    fn set_aside(&mut self) -> io::Result<()> {
+    ///
+    /// Returns which files were removed because there are too many, by the numbers of their last lines.
+    fn set_aside(&mut self) -> io::Result<Vec<u64>> {
         self.file.sync_all()?;
-        let mut aside = self.path.clone().into_os_string();
-        aside.push(format!(".{}", self.link.number));
-        std::fs::rename(&self.path, &aside)?;
+        let aside = Aside::of(&self.path, self.link.number);
+        std::fs::rename(&self.path, &aside.path)?;
         self.file = create(&self.path)?;
         self.file.lock()?;
         self.bytes = 0;
-        Ok(())
+        let Some(files_max) = self.files_max else {
+            return Ok(Vec::new());
+        };
+        let mut asides = Aside::all(&self.path)?;
+        // The last one stays: an empty file goes on from it.
+        asides.truncate(asides.len().saturating_sub(files_max.max(1)));
+        let mut removed = Vec::new();
+        for aside in asides {
+            std::fs::remove_file(&aside.path)?;
+            removed.push(aside.number);
+        }
+        Ok(removed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The configuration as it is written.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -69,6 +70,7 @@ struct Audit {
     path: PathBuf,
     #[serde(default = "audit_bytes_max")]
     bytes_max: u64,
+    files_max: Option<NonZeroUsize>,
     #[serde(default = "yes")]
     applied: bool,
 }
@@ -218,6 +220,7 @@ impl Text {
             audit: AuditConfig {
                 path: directory.join(self.audit.path),
                 bytes_max: self.audit.bytes_max,
+                files_max: self.audit.files_max.map(NonZeroUsize::get),
                 applied: self.audit.applied,
             },
             principals: principals.collect::<Result<_, _>>()?,
