@@ -18,6 +18,7 @@ mod metrics;
 mod problem;
 mod reports;
 mod status;
+mod strangers;
 mod submit;
 
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use status::{NodeState, NodeStatus, PurgeState, PurgeStatus};
 pub use submit::NewPurge;
 
 use metrics::Metrics;
+use strangers::Strangers;
 
 /// Tells the time.
 pub type Now = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
@@ -101,6 +103,7 @@ struct Shared {
     authenticator: Authenticator,
     limits: ApiLimits,
     metrics: Metrics,
+    strangers: Strangers,
     now: Now,
     waiting: Semaphore,
     events: Arc<Semaphore>,
@@ -141,6 +144,7 @@ impl Api {
             audit,
             authenticator,
             metrics: Metrics::default(),
+            strangers: Strangers::default(),
             waiting: Semaphore::new(limits.waiting_max),
             events: Arc::new(Semaphore::new(limits.events_max)),
             tasks: TaskTracker::new(),
@@ -194,6 +198,13 @@ impl Api {
     /// Counts a refusal and writes it down.
     fn note_refusal(&self, peer: &Peer, by: Option<String>, problem: &Problem) {
         self.shared.metrics.refused(problem.kind);
+        match by {
+            Some(_) => self.note_refused(peer, by, problem),
+            None => self.note_stranger(peer, problem),
+        }
+    }
+
+    fn note_refused(&self, peer: &Peer, by: Option<String>, problem: &Problem) {
         let event = Event::Refused {
             by,
             from: peer.address.to_string(),

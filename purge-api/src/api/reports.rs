@@ -32,12 +32,14 @@ pub(super) async fn observe(State(api): State<Api>, request: Request, next: Next
 
 fn look(api: &Api, bytes: &Bytes) {
     let now = api.now();
-    let log = api.shared.journal.bounds().log;
+    let bounds = api.shared.journal.bounds();
     // The feed has read them already: they can be read.
-    for report in read_reports(bytes).unwrap_or_default() {
-        if report.log != log {
+    for mut report in read_reports(bytes).unwrap_or_default() {
+        if report.log != bounds.log {
             continue;
         }
+        // Nobody applied what is not in the log.
+        report.applied.retain(|line| line.sequence <= bounds.head);
         let news = api.shared.metrics.applied(&report, NODES_MAX, now);
         for line in news {
             let event = Event::Applied {

@@ -419,6 +419,52 @@ async fn refusals_say_what_is_allowed_and_each_is_in_the_audit() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn strangers_who_are_refused_share_a_line_and_cannot_fill_the_audit() {
+    let world = world();
+    let minute = Duration::from_secs(61);
+    for _ in 0..2 {
+        for number in 0..1000 {
+            let request = Request::builder()
+                .uri("/v1/purges")
+                .header("authorization", format!("Bearer {number}"));
+            let request = request.body(Body::empty()).unwrap();
+            world.router.clone().oneshot(request).await.unwrap();
+        }
+        tokio::time::sleep(minute).await;
+    }
+    // A principal has a line for each refusal: its rate is the bound.
+    for _ in 0..2 {
+        world.get("origin", "/v1/nodes").await;
+    }
+    let last = Event::Lost { lines: 0 };
+    let audit = &world.api.shared.audit;
+    audit.write(world.api.now(), last).await.unwrap();
+    let lines = world.audited();
+    let kinds = lines.iter().map(|event| match event {
+        Event::Refused { by, .. } => (by.as_deref().unwrap_or("somebody"), 1),
+        Event::Strangers { problems, from, .. } => {
+            assert_eq!(from.len(), 1);
+            ("strangers", problems["unauthenticated"])
+        }
+        Event::Lost { .. } => ("lost", 0),
+        other => panic!("{other:?}"),
+    });
+    let expected = [
+        ("somebody", 1),
+        ("strangers", 999),
+        ("somebody", 1),
+        ("strangers", 999),
+        ("origin", 1),
+        ("origin", 1),
+        ("lost", 0),
+    ];
+    assert_eq!(kinds.collect::<Vec<_>>(), expected);
+    let metrics = world.get("operator", "/metrics").await.body;
+    let counted = "seawall_purge_api_refused_total{reason=\"unauthenticated\"} 2000";
+    assert!(metrics.as_str().unwrap().contains(counted), "{metrics}");
+}
+
 #[tokio::test]
 async fn a_request_without_credentials_is_told_what_would_be_accepted() {
     let world = world();

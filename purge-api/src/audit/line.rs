@@ -1,5 +1,7 @@
 //! One line of the audit.
 
+use std::collections::BTreeMap;
+
 use aws_lc_rs::digest;
 use purge_log::{Counts, NodeName, PurgeId, PurgeRequest, Sequence, UnixMillis};
 use serde::{Deserialize, Serialize};
@@ -71,6 +73,15 @@ pub enum Event {
         problem: String,
         /// What it said.
         detail: String,
+    },
+    /// More requests were refused before it was known who asks; the first of them has a line of its own.
+    Strangers {
+        /// When the first of them came.
+        since: UnixMillis,
+        /// How many, by problem.
+        problems: BTreeMap<String, u64>,
+        /// From where, the first few.
+        from: Vec<String>,
     },
     /// A file of this audit was removed: there were more than are kept.
     Removed {
