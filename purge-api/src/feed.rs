@@ -30,7 +30,8 @@ pub struct Feed {
     journal: Journal,
     now: Arc<dyn Fn() -> UnixMillis + Send + Sync>,
     /// A permit per open feed.
-    open: Arc<Semaphore>,
+    free: Arc<Semaphore>,
+    feeds_max: usize,
 }
 
 impl std::fmt::Debug for Feed {
@@ -49,8 +50,14 @@ impl Feed {
         Self {
             journal,
             now: Arc::new(now),
-            open: Arc::new(Semaphore::new(feeds_max)),
+            free: Arc::new(Semaphore::new(feeds_max)),
+            feeds_max,
         }
+    }
+
+    /// Returns how many follow right now.
+    pub fn open(&self) -> usize {
+        self.feeds_max.saturating_sub(self.free.available_permits())
     }
 }
 
@@ -69,7 +76,7 @@ async fn follow(State(feed): State<Feed>, RawQuery(query): RawQuery) -> Response
         Ok(subscription) => subscription,
         Err(refused) => return refuse(StatusCode::BAD_REQUEST, &refused),
     };
-    let Ok(permit) = Arc::clone(&feed.open).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&feed.free).try_acquire_owned() else {
         let reason = "as many nodes follow as may";
         return refuse(StatusCode::SERVICE_UNAVAILABLE, &reason);
     };

@@ -1,9 +1,9 @@
-//! What the API counts, as text for Prometheus; and whether it is well.
+//! What the API counts, and whether it is well.
 //!
-//! Who calls it: routes, and everything that accepts or refuses. Deliberately not here: what nodes count.
+//! Who calls it: routes, and everything that accepts or refuses. Deliberately not here: the text that shows it, which
+//! is in `exposition`; what nodes count.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::extract::{self, Extension};
@@ -13,32 +13,35 @@ use parking_lot::Mutex;
 use purge_log::{Mode, NodeName, Report, Sequence, UnixMillis};
 
 use super::problem::{Problem, ProblemKind};
-use super::{Api, allowed};
+use super::{Api, allowed, exposition};
 use crate::auth::{Caller, Verb};
-use crate::journal::NodeProgress;
 
 /// What was counted since the process started.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
+/// See [`Metrics`].
 #[derive(Debug, Default)]
-struct State {
-    accepted: BTreeMap<(&'static str, &'static str), u64>,
-    refused: BTreeMap<ProblemKind, u64>,
+pub(super) struct State {
+    pub(super) accepted: BTreeMap<(&'static str, &'static str), u64>,
+    pub(super) refused: BTreeMap<ProblemKind, u64>,
+    /// From asking the journal to its answer that a purge is kept.
+    pub(super) appended: Histogram,
     /// When purges of late were accepted, at most [`RECENT_MAX`].
     recent: BTreeMap<Sequence, UnixMillis>,
     /// Up to where reports of a node were counted: what it says again counts once.
     counted: BTreeMap<NodeName, Sequence>,
-    applied: Histogram,
+    pub(super) applied: Histogram,
 }
 
+/// How often something took how long.
 #[derive(Debug, Default)]
-struct Histogram {
-    buckets: [u64; BOUNDS_MS.len()],
-    count: u64,
-    sum_ms: u64,
+pub(super) struct Histogram {
+    pub(super) buckets: [u64; BOUNDS_MS.len()],
+    pub(super) count: u64,
+    pub(super) sum: Duration,
 }
 
 impl Metrics {
@@ -53,6 +56,11 @@ impl Metrics {
         if state.recent.len() > RECENT_MAX {
             state.recent.pop_first();
         }
+    }
+
+    /// Counts how long the journal took to keep a purge: its turn, the write and the fsync, or a majority's word.
+    pub(super) fn appended(&self, took: Duration) {
+        self.state.lock().appended.add(took);
     }
 
     pub(super) fn refused(&self, kind: ProblemKind) {
@@ -91,11 +99,10 @@ impl Metrics {
 
 impl Histogram {
     fn add(&mut self, value: Duration) {
-        let millis = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
         self.count += 1;
-        self.sum_ms = self.sum_ms.saturating_add(millis);
+        self.sum = self.sum.saturating_add(value);
         for (bucket, bound) in self.buckets.iter_mut().zip(BOUNDS_MS) {
-            *bucket += u64::from(millis <= bound);
+            *bucket += u64::from(value <= Duration::from_millis(bound));
         }
     }
 }
@@ -112,7 +119,7 @@ pub(super) async fn metrics(
 /// `GET /metrics` on the private listener.
 pub(super) async fn private_metrics(extract::State(api): extract::State<Api>) -> Response {
     let media_type = "text/plain; version=0.0.4";
-    ([(header::CONTENT_TYPE, media_type)], text(&api)).into_response()
+    ([(header::CONTENT_TYPE, media_type)], exposition::text(&api)).into_response()
 }
 
 /// `GET /healthz`: whether purges can be accepted.
@@ -126,122 +133,9 @@ pub(super) async fn health(extract::State(api): extract::State<Api>) -> Response
     "ok\n".into_response()
 }
 
-fn text(api: &Api) -> String {
-    let mut out = String::new();
-    let bounds = api.shared.journal.bounds();
-    {
-        let state = api.shared.metrics.state.lock();
-        head(&mut out, "accepted_total", "counter", "purges accepted");
-        for ((verb, mode), count) in &state.accepted {
-            let labels = format!("verb=\"{verb}\",mode=\"{mode}\"");
-            line(&mut out, "accepted_total", &labels, *count);
-        }
-        head(
-            &mut out,
-            "refused_total",
-            "counter",
-            "requests refused, by problem",
-        );
-        for (kind, count) in &state.refused {
-            line(
-                &mut out,
-                "refused_total",
-                &format!("reason=\"{}\"", kind.name()),
-                *count,
-            );
-        }
-        histogram(&mut out, &state.applied);
-    }
-    head(
-        &mut out,
-        "head_sequence",
-        "gauge",
-        "the last purge in the log",
-    );
-    line(&mut out, "head_sequence", "", bounds.head.0);
-    head(
-        &mut out,
-        "tail_sequence",
-        "gauge",
-        "the first purge that can be read",
-    );
-    line(&mut out, "tail_sequence", "", bounds.tail.0);
-    of_nodes(&mut out, api);
-    out
-}
-
-/// Writes how far each node is.
-fn of_nodes(out: &mut String, api: &Api) {
-    let head_of_log = api.shared.journal.bounds().head;
-    let now = api.now();
-    let nodes = api.shared.journal.nodes();
-    let applied = |node: &NodeProgress| node.through.0;
-    let lag = |node: &NodeProgress| head_of_log.0.saturating_sub(node.through.0);
-    let silent = |node: &NodeProgress| now.since(node.reported_at).as_secs();
-    let mut write = |name: &str, help: &str, figure: &dyn Fn(&NodeProgress) -> u64| {
-        head(out, name, "gauge", help);
-        for node in &nodes {
-            let labels = format!("node=\"{}\"", node.node);
-            line(out, name, &labels, figure(node));
-        }
-    };
-    write(
-        "node_applied_sequence",
-        "the last purge a node applied",
-        &applied,
-    );
-    write("node_lag_purges", "purges a node has not applied yet", &lag);
-    write(
-        "node_silent_seconds",
-        "how long a node has not reported",
-        &silent,
-    );
-}
-
-fn histogram(out: &mut String, applied: &Histogram) {
-    let name = "applied_seconds";
-    head(
-        out,
-        name,
-        "histogram",
-        "from accepted to the report of a node that it applied the purge",
-    );
-    for (bound, count) in BOUNDS_MS.iter().zip(applied.buckets) {
-        let seconds = Duration::from_millis(*bound).as_secs_f64();
-        line(
-            out,
-            "applied_seconds_bucket",
-            &format!("le=\"{seconds}\""),
-            count,
-        );
-    }
-    line(out, "applied_seconds_bucket", "le=\"+Inf\"", applied.count);
-    let sum = Duration::from_millis(applied.sum_ms).as_secs_f64();
-    line(out, "applied_seconds_sum", "", sum);
-    line(out, "applied_seconds_count", "", applied.count);
-}
-
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    writeln!(
-        out,
-        "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}"
-    )
-    .expect("a string can be written to");
-}
-
-fn line(out: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
-    let written = if labels.is_empty() {
-        writeln!(out, "{PREFIX}{name} {value}")
-    } else {
-        writeln!(out, "{PREFIX}{name}{{{labels}}} {value}")
-    };
-    written.expect("a string can be written to");
-}
-
-const PREFIX: &str = "seawall_purge_api_";
-
-/// Upper bounds of the histogram: around what is promised, 150 ms at the median and a second at p99.
-const BOUNDS_MS: [u64; 11] = [5, 10, 25, 50, 100, 150, 250, 500, 1000, 5000, 30_000];
+/// Upper bounds of histograms: around what is promised, 150 ms at the median and a second at p99.
+pub(super) const BOUNDS_MS: [u64; 13] =
+    [1, 2, 5, 10, 25, 50, 100, 150, 250, 500, 1000, 5000, 30_000];
 
 /// Purges whose time to the nodes is measured.
 const RECENT_MAX: usize = 10_000;

@@ -13,6 +13,7 @@ mod body;
 mod compatible;
 mod description;
 mod events;
+mod exposition;
 mod list;
 mod metrics;
 mod problem;

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use purge_log::{Mode, PurgeRequest, Target};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::problem::{Problem, ProblemKind};
 use super::status::{PurgeState, PurgeStatus};
@@ -150,7 +151,9 @@ async fn append(
         idempotency_key: submission.idempotency_key,
         used: caller.used().cloned(),
     };
+    let asked_at = Instant::now();
     let appended = api.shared.journal.append(draft).await?;
+    api.shared.metrics.appended(asked_at.elapsed());
     let Appended::New(entry) = &appended else {
         return Ok(appended);
     };

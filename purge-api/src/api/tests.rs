@@ -732,6 +732,52 @@ async fn every_described_route_is_there_and_no_other() {
     );
 }
 
+#[tokio::test]
+async fn every_metric_is_there_from_the_start_and_documented() {
+    let world = world();
+    let text = world.get("operator", "/metrics").await.body;
+    let text = text.as_str().unwrap();
+    let heads = text.matches("# TYPE seawall_purge_api_").count();
+    assert_eq!(heads, exposition::CATALOG.len());
+    let page = include_str!("../../../docs/metrics.md");
+    for (name, kind, labels, meaning) in exposition::CATALOG {
+        let head = format!("# TYPE seawall_purge_api_{name} {kind}\n");
+        assert!(text.contains(&head), "{head}");
+        let row = format!("| {kind} | `seawall_purge_api_{name}` | {labels} | {meaning} |");
+        let is_there = page.lines().any(|line| line == row);
+        assert!(is_there, "docs/metrics.md needs the line\n{row}");
+    }
+    let rows = page.matches(" | `seawall_purge_api_").count();
+    assert_eq!(rows, heads, "docs/metrics.md lists what is not there");
+}
+
+#[tokio::test]
+async fn what_goes_on_is_counted() {
+    let world = world();
+    let log = world.log();
+    let path = format!("/v1/feed?node=fra&log={log}&after=0");
+    let feed = world.ask_raw("node", ("GET", &path), &[], b"").await;
+    assert_eq!(feed.status(), StatusCode::OK);
+    world.purge("operator", url("/a")).await;
+    world.get("nobody", "/v1/nodes").await;
+    let text = world.get("operator", "/metrics").await.body;
+    for line in [
+        "seawall_purge_api_accepted_total{verb=\"url\",mode=\"hard\"} 1\n",
+        "seawall_purge_api_refused_total{reason=\"unauthenticated\"} 1\n",
+        "seawall_purge_api_append_seconds_count 1\n",
+        "seawall_purge_api_head_sequence 1\n",
+        "seawall_purge_api_log_age_seconds 0\n",
+        "seawall_purge_api_feeds 1\n",
+        "seawall_purge_api_audit_up 1\n",
+    ] {
+        assert!(text.as_str().unwrap().contains(line), "{line}{text}");
+    }
+    drop(feed);
+    let text = world.get("operator", "/metrics").await.body;
+    let none = "seawall_purge_api_feeds 0\n";
+    assert!(text.as_str().unwrap().contains(none), "{text}");
+}
+
 #[test]
 fn every_problem_is_described_and_documented_with_its_status() {
     let text = description::DESCRIPTION;
