@@ -407,6 +407,22 @@ impl Cluster {
         self.servers[index] = self.server(index, port);
     }
 
+    /// Asks which server leads the stream of purges, in the protocol of NATS.
+    fn leader(&self) -> Option<usize> {
+        let mut stream = TcpStream::connect(&self.clients[0]).expect("it listens");
+        stream
+            .write_all(
+                b"CONNECT {\"verbose\":false}\r\nSUB answer 1\r\nPUB $JS.API.STREAM.INFO.seawall answer 0\r\n\r\n",
+            )
+            .expect("it reads");
+        let lines = BufReader::new(stream).lines().map_while(Result::ok);
+        let info = lines
+            .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+            .next()?;
+        let leader = info["cluster"]["leader"].as_str()?;
+        leader.strip_prefix('n')?.parse().ok()
+    }
+
     fn journal(&self) -> String {
         let server = |client: &String| format!("\"nats://{client}\"");
         let servers: Vec<_> = self.clients.iter().map(server).collect();
@@ -658,6 +674,87 @@ fn f30_a_minority_of_the_log_takes_no_purge_and_none_that_was_acknowledged_is_lo
     assert_ne!(edge.get("/live/a"), "version 1");
     assert_eq!(edge.metric("seawall_purge_resets_total"), 0, "the same log");
 }
+
+#[test]
+fn f30_a_storm_goes_on_when_an_api_and_the_leader_of_its_log_die_and_every_node_applies_all_of_it()
+{
+    let Some(cluster) = Cluster::start() else {
+        return;
+    };
+    let mut a = Cdn::with(&cluster.journal());
+    let b = Cdn::with(&cluster.journal());
+    let log = b.feed.address.clone();
+    let second = format!("[[purge_log]]\nname = \"second\"\nurl = \"http://{log}\"");
+    let log = a.feed.address.clone();
+    let edge = a.node("edge", "fra-1", &a.origin.address, &log, &second);
+    assert_eq!(edge.get("/live/0"), "version 0");
+    let (acknowledge, acknowledged) = mpsc::channel();
+    let storm = |apis: [&Cdn; 2], numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            let (url, key) = (
+                format!("https://live.example/live/{number}"),
+                format!("storm-{number}"),
+            );
+            let asked = ["url", &url, "--idempotency-key", &key, "--json"];
+            let taken = until("the purge is taken", || {
+                let outputs = apis.iter().map(|api| api.ask(&asked));
+                let mut taken = outputs.filter(|output| output.status.success());
+                serde_json::from_slice::<Value>(&taken.next()?.stdout).ok()
+            });
+            acknowledge.send((number, taken)).expect("it is counted");
+        }
+    };
+    let mut purges: Vec<(usize, Value)> = Vec::new();
+    thread::scope(|threads| {
+        threads.spawn(|| storm([&a, &b], 0..STORM / 2));
+        threads.spawn(|| storm([&b, &a], STORM / 2..STORM));
+        while purges.len() < STORM {
+            purges.push(acknowledged.recv().expect("the storm goes on"));
+            match purges.len() {
+                KILLED_API_AFTER => a.api.signal("-KILL"),
+                KILLED_LEADER_AFTER => {
+                    let leader = until("there is a leader", || cluster.leader());
+                    cluster.servers[leader].signal("-KILL");
+                }
+                _ => {}
+            }
+        }
+    });
+    // Each is in the log once, where it was acknowledged.
+    let listed = b.done(&["list", "--limit", "500"]);
+    let listed = listed["purges"].as_array().expect("a list");
+    assert_eq!(listed.len(), STORM);
+    for (number, purge) in &purges {
+        let path = format!("/live/{number}");
+        let is_it = |listed: &&Value| listed["target"]["url"]["path"] == *path;
+        let places: Vec<_> = listed
+            .iter()
+            .filter(is_it)
+            .map(|l| &l["sequence"])
+            .collect();
+        assert_eq!(places, [&purge["sequence"]], "purge {number}");
+    }
+    // The node has found the other API by itself, and missed nothing.
+    edge.until_applied(STORM as u64);
+    assert_eq!(edge.metric("seawall_purge_resets_total"), 0, "the same log");
+    assert_eq!(edge.get("/live/0"), "version 1");
+    a.restart_api();
+    for (_, purge) in &purges {
+        let id = purge["id"].as_str().expect("it has a name");
+        b.until_status(id, |status| status["state"] == "applied");
+    }
+    let id = purges[0].1["id"].as_str().expect("it has a name");
+    let known = a.until_status(id, |status| status["state"] == "applied");
+    assert_eq!(
+        known["nodes"][0]["node"], "fra-1",
+        "it learned what it was not there to hear"
+    );
+}
+
+/// Purges of a storm, and after how many of them something dies.
+const STORM: usize = 60;
+const KILLED_API_AFTER: usize = 15;
+const KILLED_LEADER_AFTER: usize = 30;
 
 #[test]
 fn f31_a_node_that_was_stopped_is_ready_only_when_it_has_applied_what_it_missed() {
