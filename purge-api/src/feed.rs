@@ -16,8 +16,8 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use purge_log::feed::{
-    CONTENT_TYPE, FEED_PATH, Log, Missing, REPORTS_BYTES_MAX, REPORTS_PATH, Refused, Subscription,
-    read_reports, stream,
+    CONTENT_TYPE, FEED_PATH, Log, Missing, REPORTS_BYTES_MAX, REPORTS_PATH, Refused, Start,
+    Subscription, read_reports, stream,
 };
 use purge_log::{Bounds, Entry, Report, Sequence, UnixMillis};
 use tokio::sync::{Semaphore, watch};
@@ -81,6 +81,12 @@ async fn follow(State(feed): State<Feed>, RawQuery(query): RawQuery) -> Response
         return refuse(StatusCode::SERVICE_UNAVAILABLE, &reason);
     };
     let Subscription { node, start } = subscription;
+    if let Start::After(log, after) = start
+        && !feed.journal.reaches(log, after).await
+    {
+        let reason = "this purge API does not know yet what another one has told";
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, &reason);
+    }
     tracing::info!(%node, ?start, "a node follows");
     let lines = stream(feed, start).map(move |bytes: Bytes| {
         // The permit is held for as long as the stream is.

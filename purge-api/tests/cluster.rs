@@ -128,6 +128,26 @@ impl Instance {
         .await
     }
 
+    /// Follows behind `after` and returns the second line: what becomes of who was there.
+    async fn follow(&self, log: &str, after: u64) -> Value {
+        let address = self.running.private_address().expect("it has one");
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = format!(
+            "GET /v1/feed?node=reader&log={log}&after={after} HTTP/1.0\r\nhost: api\r\n\r\n"
+        );
+        let sent = stream.write_all(request.as_bytes()).await;
+        sent.expect("it reads");
+        let mut text = Vec::new();
+        loop {
+            assert!(stream.read_buf(&mut text).await.expect("it answers") > 0);
+            let lines = text.split(|b| *b == b'\n');
+            let mut lines = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+            if let Some(second) = lines.nth(1) {
+                return second;
+            }
+        }
+    }
+
     /// Reads the feed from its beginning until the entry at `through` has come.
     async fn feed(&self, log: &str, through: u64) -> Vec<Value> {
         let address = self.running.private_address().expect("it has one");
@@ -300,6 +320,32 @@ async fn what_a_node_reports_to_one_instance_is_waited_for_at_another() {
     assert_eq!(status.body["state"], "applied", "{status:?}");
     a.stop().await;
     c.stop().await;
+}
+
+#[tokio::test]
+async fn who_changes_to_another_instance_right_after_a_purge_goes_on_where_it_was() {
+    let Some((_cluster, a, b)) = world().await else {
+        return;
+    };
+    for number in 1..=40 {
+        let id = a.purge(number).await.body["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let (log, _) = id.split_once('-').unwrap();
+        // The other one may not have read it yet, and must not say that there is no such place.
+        let next = b.follow(log, number).await;
+        assert_eq!(next["type"], "heartbeat", "{next}");
+        assert_eq!(next["head"], number);
+    }
+    // A place that the log never had is another matter.
+    let id = a.purge(1).await.body["id"].as_str().unwrap().to_owned();
+    let (log, _) = id.split_once('-').unwrap();
+    let next = b.follow(log, 41).await;
+    assert_eq!(next["type"], "reset", "{next}");
+    assert_eq!(next["through"], 40);
+    a.stop().await;
+    b.stop().await;
 }
 
 /// Purges until each of `numbers` is acknowledged, at one instance and then the other; returns where each is.

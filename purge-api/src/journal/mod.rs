@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use purge_log::feed::Refused;
-use purge_log::{Bounds, Entry, PurgeId, Report, Sequence, UnixMillis};
+use purge_log::{Bounds, Entry, LogId, PurgeId, Report, Sequence, UnixMillis};
 use tokio::sync::watch;
 
 pub use config::{JournalConfig, NatsConfig, NatsLogin};
@@ -170,6 +170,18 @@ impl Journal {
             // All appends pass through here: what is not in the log was not accepted.
             Engine::Embedded(_) => Duration::ZERO,
             Engine::Nats(journal) => journal.age(),
+        }
+    }
+
+    /// Waits until whoever is at `after` of `log` can be told what comes next, or that there is no such place.
+    ///
+    /// Another purge API of the same log may have read further than this one.
+    ///
+    /// Returns whether that came to be in time.
+    pub async fn reaches(&self, log: LogId, after: Sequence) -> bool {
+        match &self.0 {
+            Engine::Embedded(_) => true,
+            Engine::Nats(journal) => journal.reaches(log, after).await,
         }
     }
 

@@ -30,7 +30,7 @@ use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use parking_lot::Mutex;
 use purge_log::feed::Refused;
-use purge_log::{Bounds, Entry, NodeName, PurgeId, Report, Sequence, UnixMillis, Window};
+use purge_log::{Bounds, Entry, LogId, NodeName, PurgeId, Report, Sequence, UnixMillis, Window};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -211,6 +211,24 @@ impl Nats {
 
     pub(super) fn bounds(&self) -> Bounds {
         *self.shared.bounds.borrow()
+    }
+
+    /// Waits until the log goes to `after` here, or it is certain that it does not.
+    pub(super) async fn reaches(&self, log: LogId, after: Sequence) -> bool {
+        let asked_at = Instant::now();
+        let mut bounds = self.subscribe();
+        let mut confirmed_at = self.shared.confirmed_at.subscribe();
+        let is_here = bounds.wait_for(|b| b.log == log && b.head >= after);
+        let is_certain = confirmed_at.wait_for(|at| at.is_some_and(|at| at > asked_at));
+        let known = async {
+            tokio::select! {
+                here = is_here => here.is_ok(),
+                certain = is_certain => certain.is_ok(),
+            }
+        };
+        tokio::time::timeout(REACHED_WITHIN, known)
+            .await
+            .unwrap_or(false)
     }
 
     pub(super) fn age(&self) -> Duration {
@@ -405,6 +423,9 @@ fn read_or_all(bytes: &[u8], sequence: Sequence) -> Draft {
 
 /// How old what was never certain is: older than whatever a node lets pass.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Time to find out whether a follower is ahead: less than it waits for the first byte.
+const REACHED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Time to read the entries of late at the start.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
