@@ -19,7 +19,7 @@ use super::children::Children;
 use super::config::FollowConfig;
 use super::standing::State;
 use crate::interim::InterimSink;
-use crate::upstream::{Class, ForwardRequest, Upstream, UpstreamError};
+use crate::upstream::{Class, ForwardRequest, ParentId, Upstream, UpstreamError};
 
 /// Why a connection to the feed ended.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,8 @@ enum Lost {
     Broken(#[source] hyper::Error),
     #[error("the feed was silent for too long")]
     Silent,
+    #[error("the parent is cut off from the log")]
+    CutOff,
     #[error("the feed ended")]
     Ended,
 }
@@ -42,8 +44,10 @@ enum Lost {
 pub(super) async fn follow(shared: Arc<Shared>, parents: Upstream) {
     let mut cursor = Cursor::default();
     let mut backoff = Backoff::new(&shared.config);
+    // Whoever was lost is asked again only if nobody else is there: it may answer, and know nothing.
+    let mut last = None;
     loop {
-        let lost = read(&shared, &parents, &mut cursor, &mut backoff).await;
+        let lost = read(&shared, &parents, &mut cursor, &mut backoff, &mut last).await;
         let was_connected = shared.standing.borrow().is_connected;
         shared.standing.send_modify(|s| s.is_connected = false);
         let pause = backoff.next();
@@ -66,6 +70,7 @@ async fn read(
     parents: &Upstream,
     cursor: &mut Cursor,
     backoff: &mut Backoff,
+    last: &mut Option<ParentId>,
 ) -> Result<Never, Lost> {
     let config = &shared.config;
     let latest = config
@@ -75,7 +80,8 @@ async fn read(
         node: shared.config.node.clone(),
         start: cursor.connect(latest),
     };
-    let response = parents.fetch(&request(&subscription)).await?;
+    let response = parents.fetch(&request(&subscription, *last)).await?;
+    *last = Some(response.parent);
     if response.head.status != StatusCode::OK {
         return Err(Lost::Status(response.head.status));
     }
@@ -83,6 +89,8 @@ async fn read(
     let mut body = response.body;
     let mut lines = Lines::default();
     let mut heard_at = Instant::now();
+    let begun_at = heard_at;
+    let is_only_one = parents.parents().len() == 1;
     loop {
         let frame = timeout(shared.config.silence_max, body.frame())
             .await
@@ -104,6 +112,12 @@ async fn read(
             tracing::info!(%parent, applied = %shared.standing.borrow().applied(), "following the purge feed");
             shared.standing.send_modify(|s| s.is_connected = true);
             backoff.reset();
+        }
+        // It was given the time to catch up that the node itself has before it lags.
+        let is_old = |since: Duration| since > config.lagging_after;
+        let lag = shared.standing.borrow().lag(heard_at);
+        if !is_only_one && is_old(begun_at.elapsed()) && is_old(lag) {
+            return Err(Lost::CutOff);
         }
     }
 }
@@ -191,7 +205,7 @@ impl Shared {
     }
 }
 
-fn request(subscription: &Subscription) -> ForwardRequest {
+fn request(subscription: &Subscription, avoid: Option<ParentId>) -> ForwardRequest {
     ForwardRequest {
         method: Method::GET,
         host: FEED_HOST.to_owned(),
@@ -202,7 +216,7 @@ fn request(subscription: &Subscription) -> ForwardRequest {
         class: Class::Parked,
         first_byte_timeout: FIRST_BYTE_TIMEOUT,
         interim: InterimSink::default(),
-        avoid: None,
+        avoid,
     }
 }
 

@@ -124,10 +124,16 @@ struct Api {
     applied: Arc<Mutex<HashMap<(String, u64), Applied>>>,
     /// Lines that the next feeds send instead of the log's.
     script: Arc<Mutex<Vec<Bytes>>>,
+    /// Since when it does not know whether the log goes on elsewhere.
+    cut_off_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Api {
     fn start(net: &Net, entries_max: usize) -> Self {
+        Self::start_as("api", net, entries_max)
+    }
+
+    fn start_as(name: &str, net: &Net, entries_max: usize) -> Self {
         let window = Window::new(LOG, Sequence::START, entries_max);
         let api = Self {
             bounds: watch::Sender::new(window.bounds()),
@@ -135,9 +141,10 @@ impl Api {
             reports: Arc::default(),
             applied: Arc::default(),
             script: Arc::default(),
+            cut_off_at: Arc::default(),
         };
         let answering = api.clone();
-        net.listen("api", move |asked| {
+        net.listen(name, move |asked| {
             std::future::ready(answering.answer(&asked))
         });
         api
@@ -182,7 +189,8 @@ impl Log for Api {
     }
 
     fn age(&self) -> Duration {
-        Duration::ZERO
+        let cut_off_at = *self.cut_off_at.lock();
+        cut_off_at.map_or(Duration::ZERO, |at| at.elapsed())
     }
 
     async fn read_after(
@@ -383,6 +391,52 @@ async fn f31_a_node_that_was_cut_off_goes_on_where_it_was_and_nothing_is_lost() 
         + UpstreamLimits::default().backoff_max * 2;
     assert!(begun.elapsed() <= limits, "{:?}", begun.elapsed());
     assert_eq!(fra.follower.state(), State::Current);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f30_a_node_leaves_an_api_that_is_cut_off_from_its_log_for_one_that_is_not() {
+    let net = Net::default();
+    let [first, second] = ["first", "second"].map(|name| Api::start_as(name, &net, 100));
+    let fra = node(&net, "fra", &["first", "second"], |_| {});
+    for api in [&first, &second] {
+        api.purge(1);
+    }
+    fra.reach(1).await;
+    // Its feed goes on, and says how old what it knows is.
+    *first.cut_off_at.lock() = Some(Instant::now());
+    second.purge(2);
+    fra.reach(3).await;
+    fra.until(|s| s.lag(Instant::now()).is_zero()).await;
+    assert_eq!(fra.follower.state(), State::Current);
+    assert_eq!(fra.notes.take(), ["reset 0", "1", "2", "3"]);
+    // With nobody better it stays, and says that it lags.
+    net.set_up("second", false);
+    pass(LAGGING_AFTER * 10).await;
+    assert!(matches!(fra.follower.state(), State::Lagging { .. }));
+    net.set_up("second", true);
+    second.purge(1);
+    fra.reach(4).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f29_a_node_asks_another_api_before_the_one_that_it_lost() {
+    let net = Net::default();
+    let first = Api::start_as("first", &net, 100);
+    let second = Api::start_as("second", &net, 100);
+    let fra = node(&net, "fra", &["first", "second"], |_| {});
+    for api in [&first, &second] {
+        api.purge(1);
+    }
+    fra.reach(1).await;
+    // It takes connections and answers nothing any more.
+    net.set_up("first", false);
+    net.listen("first", |_| std::future::pending());
+    let begun = Instant::now();
+    second.purge(1);
+    fra.reach(2).await;
+    let backoff_max = FollowConfig::new("x".parse().unwrap()).backoff_max;
+    assert!(begun.elapsed() <= backoff_max, "{:?}", begun.elapsed());
+    assert_eq!(fra.notes.take(), ["reset 0", "1", "2"]);
 }
 
 #[tokio::test(start_paused = true)]
