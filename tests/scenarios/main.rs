@@ -30,6 +30,7 @@ mod relay;
 mod revalidation;
 mod sessions;
 mod slices;
+mod stalls;
 mod streams;
 mod tiers;
 mod viewer_uris;

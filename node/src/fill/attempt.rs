@@ -24,6 +24,7 @@ use super::pump::{Arrived, Trouble, judge};
 use crate::cached::is_error_of_server;
 use crate::node::Node;
 use crate::respond::Failure;
+use crate::telemetry::{Event, SecondAttempt};
 use crate::upstream::{Class, ParentId};
 
 /// Asks parents until something has arrived that viewers can use, or there is no more sense in it.
@@ -137,22 +138,73 @@ async fn first_or_second(
         attempted = &mut first => return attempted,
         late = late(node, order, pace) => late,
     };
-    if !node.hub.patience.spend() {
+    let Some(mut beside) = Beside::begin(node) else {
         return first.await;
-    }
+    };
     tracing::debug!(key = %order.key, ?late, "asking a second time");
-    // Other connections: the request may be stuck because its connection is.
-    let class = match order.class {
+    let other = node.upstream.first_choice(&order.affinity);
+    let class = other_class(order.class);
+    let second = Box::pin(attempt(node, order, class, avoid.or(other)));
+    let (done, result) = match select(first, second).await {
+        Either::Left((done, _)) if !is_trouble_that_passes(&done) => {
+            (done, SecondAttempt::NotNeeded)
+        }
+        Either::Left((done, second)) => match Some(second.await).filter(is_good) {
+            Some(good) => (good, SecondAttempt::Helped),
+            None => (done, SecondAttempt::Failed),
+        },
+        Either::Right((done, _)) if is_good(&done) => (done, SecondAttempt::Helped),
+        Either::Right((_, first)) => {
+            let done = first.await;
+            let is_good = is_good(&done);
+            (
+                done,
+                if is_good {
+                    SecondAttempt::NotNeeded
+                } else {
+                    SecondAttempt::Failed
+                },
+            )
+        }
+    };
+    beside.result = result;
+    done
+}
+
+/// Returns other connections: a request may be stuck because its connection is.
+fn other_class(class: Class) -> Class {
+    match class {
         Class::Parked => Class::Bulk,
         Class::Bulk => Class::Parked,
-    };
-    let other = node.upstream.first_choice(&order.affinity);
-    let second = Box::pin(attempt(node, order, class, avoid.or(other)));
-    match select(first, second).await {
-        Either::Left((done, _)) if !is_trouble_that_passes(&done) => done,
-        Either::Left((done, second)) => Some(second.await).filter(is_good).unwrap_or(done),
-        Either::Right((done, _)) if is_good(&done) => done,
-        Either::Right((_, first)) => first.await,
+    }
+}
+
+/// A second attempt under way; what came of it is counted when it is dropped.
+struct Beside<'a> {
+    node: &'a Node,
+    /// What came of it.
+    result: SecondAttempt,
+}
+
+impl<'a> Beside<'a> {
+    /// Takes a second attempt from the budget, if there is one.
+    fn begin(node: &'a Node) -> Option<Self> {
+        if !node.hub.patience.spend() {
+            let refused = Event::SecondAttemptEnded(SecondAttempt::OverBudget);
+            node.telemetry.record(refused);
+            return None;
+        }
+        Some(Self {
+            node,
+            result: SecondAttempt::Abandoned,
+        })
+    }
+}
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        let ended = Event::SecondAttemptEnded(self.result);
+        self.node.telemetry.record(ended);
     }
 }
 

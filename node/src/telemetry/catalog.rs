@@ -109,6 +109,8 @@ catalog! {
         "Open connections to parents.";
     FORWARD_CONNECTIONS_OPENED = "seawall_forward_connections_opened_total", Counter, Count, ["parent", "class"],
         "Connections opened to parents; requests beyond them went over one that was there.";
+    SECOND_ATTEMPTS = "seawall_forward_second_attempts_total", Counter, Count, ["result"],
+        "Second requests for what was late at the live edge, made beside the first, by what came of them.";
     PARENT_UP = "seawall_parent_up", Gauge, Count, ["parent"],
         "1 while requests go to the parent, 0 while it is left alone because it failed.";
     PARENT_FAILURES = "seawall_parent_failures_total", Counter, Count, ["parent"],

@@ -58,6 +58,8 @@ pub enum Event<'a> {
     },
     /// A parent answered an older version than viewers have seen; it was not shown (CA-07).
     RegressionPrevented,
+    /// Something at the live edge was late: a second request for it was made, or there was no budget.
+    SecondAttemptEnded(SecondAttempt),
     /// A player has announced what it will ask for next, and the node may fetch it (HX-04).
     NextObjectAnnounced(NextObject),
     /// A purge of the log was applied.
@@ -118,6 +120,21 @@ pub enum NextObject {
     /// No live playlist has named it, or it is of another presentation.
     Refused,
     /// The budget is spent.
+    OverBudget,
+}
+
+/// What came of a second request for something late, beside the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SecondAttempt {
+    /// It was answered, and the first was taken back.
+    Helped,
+    /// The first was answered after all.
+    NotNeeded,
+    /// Neither brought what viewers can use.
+    Failed,
+    /// Whoever wanted it left before either was answered.
+    Abandoned,
+    /// It was not made: too many were.
     OverBudget,
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use metrics::{Counter, Gauge, Histogram, Recorder};
 
 use super::catalog::{self, METADATA, Metric};
-use super::event::{Ending, FillEnding, Misbehavior, NextObject};
+use super::event::{Ending, FillEnding, Misbehavior, NextObject, SecondAttempt};
 use super::labels::{FillReason, HoldResult, LabelValue, PurgeKind, PurgeState, StatusClass};
 use crate::exchange::Protocol;
 use crate::respond::{Failure, Outcome};
@@ -108,6 +108,7 @@ pub(super) struct Handles {
     /// In the order of the configuration, then one for "no parent could be chosen".
     pub(super) parents: Vec<ParentHandles>,
     pub(super) forward_wait: By<Histogram>,
+    pub(super) second_attempts: By<Count>,
     pub(super) misbehavior: By<Count>,
     pub(super) fills: By<Count>,
     pub(super) fills_finished: By<Count>,
@@ -177,6 +178,9 @@ impl Handles {
                 .chain([r.no_parent()])
                 .collect(),
             forward_wait: By::each::<Class>(|class| r.histogram(&catalog::FORWARD_WAIT, &[class])),
+            second_attempts: By::each::<SecondAttempt>(|result| {
+                r.count(&catalog::SECOND_ATTEMPTS, &[result])
+            }),
             misbehavior: By::each::<Misbehavior>(|rule| r.count(&catalog::MISBEHAVIOR, &[rule])),
             fills: By::each::<FillReason>(|reason| r.count(&catalog::FILLS, &[reason])),
             fills_finished: By::each::<FillEnding>(|e| r.count(&catalog::FILLS_FINISHED, &[e])),

@@ -4,7 +4,7 @@ use http::StatusCode;
 use media::Kind;
 use purge_log::Target;
 
-use super::event::{Ending, FillEnding, Misbehavior, NextObject};
+use super::event::{Ending, FillEnding, Misbehavior, NextObject, SecondAttempt};
 use crate::exchange::Protocol;
 use crate::purge::State;
 use crate::respond::{Failure, Outcome};
@@ -155,6 +155,13 @@ label_values!(FillEnding {
 });
 label_values!(NextObject {
     Fetched => "fetched", Known => "known", Refused => "refused", OverBudget => "over_budget",
+});
+label_values!(SecondAttempt {
+    Helped => "helped",
+    NotNeeded => "not_needed",
+    Failed => "failed",
+    Abandoned => "abandoned",
+    OverBudget => "over_budget",
 });
 label_values!(Misbehavior {
     AnsweredEarly => "answered_early",

@@ -19,7 +19,9 @@ mod redact;
 
 pub use access_log::{AccessLog, AccessLogError};
 pub use catalog::{CATALOG, Metric, Type};
-pub use event::{Ending, Event, FillEnding, FinishedRequest, Misbehavior, NextObject};
+pub use event::{
+    Ending, Event, FillEnding, FinishedRequest, Misbehavior, NextObject, SecondAttempt,
+};
 pub use figures::{ConnectionsLevel, Figures, Levels, ParentLevel, PurgeLevel};
 pub(crate) use handles::StreamHandles;
 pub(crate) use redact::path as path_without_secrets;
@@ -138,6 +140,7 @@ impl Telemetry {
                 handles.purges.matched.at(kind).add(counts.responses);
                 handles.purges.doomed.add(counts.fills);
             }
+            Event::SecondAttemptEnded(result) => handles.second_attempts.at(result).add(1),
             Event::NextObjectAnnounced(became) => handles.next_objects.at(became).add(1),
             Event::RegressionPrevented => handles.regressions.add(1),
             Event::OriginMisbehaved(rule) => handles.misbehavior.at(rule).add(1),

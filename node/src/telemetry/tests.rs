@@ -477,6 +477,7 @@ fn the_metrics_page_lists_every_label_value_and_log_field() {
         texts::<HoldResult>(),
         texts::<Misbehavior>(),
         texts::<NextObject>(),
+        texts::<SecondAttempt>(),
     ];
     for value in values.concat() {
         assert!(
