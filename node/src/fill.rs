@@ -18,11 +18,13 @@ mod mpd;
 mod order;
 mod playlist;
 mod pump;
+mod reload;
 mod resume;
 
 pub(crate) use ask::{Ask, fetch, forward_fields, read_whole};
 pub(crate) use begun::{Begun, keep};
 pub(crate) use order::{Asked, FillOrder, HOLD_MARGIN, Judged, date_if_missing, end_to_end};
+pub(crate) use reload::{Published, reload};
 
 use std::sync::Arc;
 

@@ -35,6 +35,8 @@ struct State {
     closed: Option<Closed>,
     /// Answers no one, not even with an error.
     is_silent: bool,
+    /// So many of the next blocking reloads are never answered.
+    lost: u32,
     fields: Vec<(&'static str, String)>,
 }
 
@@ -63,6 +65,7 @@ impl Live {
             replacement: None,
             closed: None,
             is_silent: false,
+            lost: 0,
             fields: Vec::new(),
         };
         let live = Self {
@@ -143,6 +146,11 @@ impl Live {
         self.state.send_modify(|state| state.is_silent = is_silent);
     }
 
+    /// Never answers the next `times` blocking reloads, as if they were lost on the way.
+    pub fn lose(&self, times: u32) {
+        self.state.send_modify(|state| state.lost = times);
+    }
+
     /// Adds a header field to every answer.
     pub fn add_field(&self, name: &'static str, value: &str) {
         let value = value.to_owned();
@@ -160,6 +168,14 @@ impl Live {
         msn: Option<u64>,
         part: Option<u64>,
     ) -> Response<crate::origin::ReplyBody> {
+        let is_lost = self.state.send_if_modified(|state| {
+            let is_lost = msn.is_some() && state.lost > 0;
+            state.lost -= u32::from(is_lost);
+            is_lost
+        });
+        if is_lost {
+            return std::future::pending().await;
+        }
         let mut states = self.state.subscribe();
         let state = states
             .wait_for(|s| !s.is_silent && s.may_answer(msn, part))

@@ -4,11 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::origin::{Origin, ok, whole};
-use harness::{Live, cdn, pass};
+use harness::{Feed, Live, cdn, pass};
+use http::StatusCode;
 use node::node::Node;
+use tokio::time::Instant;
 
 const PLAYLIST: &str = "/live/v0/playlist.m3u8";
 const PART: &str = "/live/v0/seg2.0.m4s";
+
+fn directed(path: &str, msn: u64, part: u64) -> String {
+    format!("{path}?_HLS_msn={msn}&_HLS_part={part}")
+}
 
 /// Returns how often a second attempt came to this.
 fn second_attempts(edge: &Node, result: &str) -> u64 {
@@ -16,6 +22,43 @@ fn second_attempts(edge: &Node, result: &str) -> u64 {
     let text = edge.telemetry().render();
     let line = text.lines().find_map(|line| line.strip_prefix(&start));
     line.map_or(0, |value| value.parse().expect("a counter is a number"))
+}
+
+#[test]
+fn lb_09_a_blocking_reload_that_is_lost_is_asked_again_and_nobody_waits_for_its_deadline() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        live.lose(1);
+        let (feed, part) = Feed::new();
+        let part = parking_lot::Mutex::new(Some(part));
+        origin.on(PART, move |_| {
+            let part = part.lock().take().expect("asked once");
+            async { ok(part) }
+        });
+        let edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let target = directed(PLAYLIST, 2, 0);
+        origin.asked_for_exactly(&target).await;
+        let viewers: Vec<_> = (0..200).map(|_| viewer.start(&target)).collect();
+        pass(Duration::from_secs(3)).await;
+        assert_eq!(
+            origin.requests_exactly(&target),
+            1,
+            "nothing says that it exists"
+        );
+        live.publish();
+        feed.send("the hinted part").await;
+        drop(feed);
+        let published_at = Instant::now();
+        for received in viewers {
+            assert_eq!(received.await.unwrap().status, StatusCode::OK);
+        }
+        assert!(published_at.elapsed() <= Duration::from_millis(510));
+        assert_eq!(origin.requests_exactly(&target), 2);
+        assert_eq!(second_attempts(&edge, "helped"), 1);
+    });
 }
 
 /// Answers the first request for `path` never, and the others whole.

@@ -172,7 +172,7 @@ async fn first_or_second(
 }
 
 /// Returns other connections: a request may be stuck because its connection is.
-fn other_class(class: Class) -> Class {
+pub(super) fn other_class(class: Class) -> Class {
     match class {
         Class::Parked => Class::Bulk,
         Class::Bulk => Class::Parked,
@@ -180,15 +180,15 @@ fn other_class(class: Class) -> Class {
 }
 
 /// A second attempt under way; what came of it is counted when it is dropped.
-struct Beside<'a> {
+pub(super) struct Beside<'a> {
     node: &'a Node,
     /// What came of it.
-    result: SecondAttempt,
+    pub(super) result: SecondAttempt,
 }
 
 impl<'a> Beside<'a> {
     /// Takes a second attempt from the budget, if there is one.
-    fn begin(node: &'a Node) -> Option<Self> {
+    pub(super) fn begin(node: &'a Node) -> Option<Self> {
         if !node.hub.patience.spend() {
             let refused = Event::SecondAttemptEnded(SecondAttempt::OverBudget);
             node.telemetry.record(refused);
@@ -249,9 +249,14 @@ async fn attempt(
     let parent = response.parent;
     let judged = judge(node, order, response).await;
     // Of a hinted part nobody knows when it was published; it tells nothing about the parent's speed.
-    let is_part = matches!(order.delivery, Delivery::WhenComplete) && listed.is_none();
-    if is_part && matches!(judged, Ok(Arrived::Complete(..))) {
-        node.hub.patience.arrived(asked_at.elapsed());
+    if let Ok(Arrived::Complete(stored, _)) = &judged {
+        match listed {
+            None if matches!(order.delivery, Delivery::WhenComplete) => {
+                node.hub.patience.arrived(asked_at.elapsed());
+            }
+            Some(_) if stored.status.is_success() => node.hub.hints.arrived(&order.key),
+            None | Some(_) => {}
+        }
     }
     judged.map_err(|trouble| (trouble, Some(parent)))
 }

@@ -20,7 +20,7 @@ use super::rendition::{Phase, Rendition};
 use super::version::Version;
 use super::viewer_uris::Audience;
 use super::{epochs, linter, poll, reopen, viewer_uris};
-use crate::fill::{Ask, HOLD_MARGIN};
+use crate::fill::{Ask, HOLD_MARGIN, reload};
 use crate::interim::InterimSink;
 use crate::node::Node;
 use crate::purge;
@@ -323,7 +323,7 @@ async fn ask(node: &Arc<Node>, rendition: &Rendition, course: &Course) -> Result
         Arc::make_mut(&mut fields).extend(course.conditions.clone());
     }
     let before = rendition.version();
-    let answer = Ask {
+    let request = Ask {
         host: &address.host,
         target: request::path_and_query(&address.path, &query),
         key: address.key(),
@@ -344,9 +344,13 @@ async fn ask(node: &Arc<Node>, rendition: &Rendition, course: &Course) -> Result
         cdn_loop: None,
         fields,
         validated: None,
-    }
-    .whole(node, node.live.playlist_bytes_max)
-    .await?;
+    };
+    let answer = if is_directed {
+        let published = rendition.sign_of_next(node);
+        reload(node, request, node.live.playlist_bytes_max, published).await?
+    } else {
+        request.whole(node, node.live.playlist_bytes_max).await?
+    };
     match answer.head.status {
         StatusCode::OK => {}
         StatusCode::NOT_MODIFIED if !is_directed && !course.conditions.is_empty() => {

@@ -20,6 +20,8 @@ struct Hint {
     withdrawn: CancellationToken,
     /// Fires when the resource is listed: from now on the parent has no reason to wait.
     listed: CancellationToken,
+    /// Fires when the resource has come: it exists, whatever playlists say yet.
+    arrived: CancellationToken,
 }
 
 impl Hints {
@@ -33,6 +35,19 @@ impl Hints {
     pub(crate) fn listing_of(&self, key: &CacheKey) -> Option<CancellationToken> {
         let state = self.state.lock();
         state.get(key).map(|hint| hint.listed.clone())
+    }
+
+    /// Returns the signal that `key` has come, if it is hinted and not yet listed.
+    pub(crate) fn arrival_of(&self, key: &CacheKey) -> Option<CancellationToken> {
+        let state = self.state.lock();
+        state.get(key).map(|hint| hint.arrived.clone())
+    }
+
+    /// Notes that `key` has come, if it is hinted.
+    pub(crate) fn arrived(&self, key: &CacheKey) {
+        if let Some(arrived) = self.arrival_of(key) {
+            arrived.cancel();
+        }
     }
 
     /// Replaces a rendition's hints: `before` by `now`.

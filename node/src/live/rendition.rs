@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cache::CacheKey;
+use media::Kind;
 use media::hls::{self, DateRangeHistory, DeliveryDirectives, MediaPlaylist, Update};
 use parking_lot::{Mutex, MutexGuard};
 use purge_log::Counts;
@@ -16,6 +17,7 @@ use super::chain;
 use super::children::Children;
 use super::holds::{Deadlines, Place};
 use super::version::Version;
+use crate::fill::Published;
 use crate::node::Node;
 use crate::purge;
 use crate::request::{self, Request};
@@ -366,6 +368,20 @@ impl Rendition {
         let mut hinted = self.hinted.lock();
         node.hub.hints.replace(&hinted, &now, listed);
         *hinted = now;
+    }
+
+    /// Returns the sign that the next version exists: the part has come that it lists and this one hints.
+    pub(super) fn sign_of_next(&self, node: &Node) -> Option<Published> {
+        let hinted = self.hinted.lock();
+        let mut parts = hinted
+            .iter()
+            .filter(|key| node.hub.kind(key) == Some(Kind::Part));
+        parts.find_map(|key| {
+            Some(Published {
+                arrived: node.hub.hints.arrival_of(key)?,
+                pace: node.hub.pace(key)?,
+            })
+        })
     }
 
     /// Says how current the newest version is, and wakes who waits if that changed.
