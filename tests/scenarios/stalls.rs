@@ -1,4 +1,4 @@
-//! Origins that say nothing while everybody waits: who is asked again, and how often.
+//! Origins that say nothing, or are gone, while everybody waits: who is asked again, and how often.
 
 use std::time::Duration;
 
@@ -97,5 +97,31 @@ fn lb_09_what_came_of_second_attempts_is_counted() {
         for result in ["failed", "abandoned", "over_budget"] {
             assert_eq!(second_attempts(&edge, result), 0, "{result}");
         }
+    });
+}
+
+#[test]
+fn ca_23_a_blackout_is_over_within_a_part_of_the_return_of_the_parent() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 8);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get(PLAYLIST).await;
+        let target = directed(PLAYLIST, 2, 0);
+        let viewers: Vec<_> = (0..50).map(|_| viewer.start(&target)).collect();
+        origin.asked_for_exactly(&target).await;
+        t.network().set_up("origin", false);
+        origin.cut_connections();
+        let before = origin.requests(PLAYLIST);
+        pass(Duration::from_millis(3_700)).await;
+        live.publish();
+        t.network().set_up("origin", true);
+        let back_at = Instant::now();
+        for received in viewers {
+            assert_eq!(received.await.unwrap().status, StatusCode::OK);
+        }
+        assert!(back_at.elapsed() <= Duration::from_millis(510));
+        assert!(origin.requests(PLAYLIST) - before <= 2);
     });
 }

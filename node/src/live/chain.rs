@@ -129,6 +129,8 @@ struct Course {
     wanted: Option<Position>,
     /// Answers in a row that brought nothing.
     setbacks: u32,
+    /// Whether the last setback was that the parent is not there, or broken.
+    is_outage: bool,
     /// When a parent that does not hold requests is asked.
     cadence: Cadence,
     /// What makes a plain answer a short one where nothing has changed.
@@ -142,6 +144,7 @@ impl Course {
         let mut course = Self {
             wanted: None,
             setbacks: 0,
+            is_outage: false,
             cadence: Cadence::default(),
             conditions: HeaderMap::new(),
             has_reopened: false,
@@ -167,7 +170,7 @@ impl Course {
         let version = rendition.version();
         let is_polled = version.is_some_and(|version| !version.parent_holds());
         if self.setbacks > 0 {
-            tokio::time::sleep(pause(rendition, self.setbacks)).await;
+            tokio::time::sleep(pause(rendition, self.setbacks, self.is_outage)).await;
         } else if is_polled {
             let wait = self.cadence.next_poll();
             tokio::time::sleep(wait.saturating_sub(node.clock.uptime())).await;
@@ -192,6 +195,7 @@ impl Course {
             return;
         };
         self.has_reopened = false;
+        self.is_outage = false;
         let is_polled = !version.parent_holds();
         match update {
             Update::Newer { .. } | Update::NewEpoch { .. } => {
@@ -242,6 +246,7 @@ impl Course {
             }
         }
         self.setbacks += 1;
+        self.is_outage = trouble.is_outage();
         rendition.enter(Phase::Troubled(trouble.failure()));
     }
 }
@@ -253,8 +258,11 @@ fn next_position(version: &Version) -> Option<Position> {
         .then(|| version.playlist.next_position())
 }
 
-/// A part duration, doubled at each setback, at most a target duration.
-fn pause(rendition: &Rendition, setbacks: u32) -> Duration {
+/// Half a part duration, doubled at each setback, at most a target duration.
+///
+/// While an outage is young, at most a part duration: that is as often as a parent is asked when all is well,
+/// and what it takes to be back within a part of its return.
+fn pause(rendition: &Rendition, setbacks: u32, is_outage: bool) -> Duration {
     let (part, target) = rendition.version().map_or(
         (Duration::from_millis(250), Duration::from_secs(2)),
         |version| {
@@ -262,7 +270,9 @@ fn pause(rendition: &Rendition, setbacks: u32) -> Duration {
             (version.playlist.part_target().unwrap_or(target / 4), target)
         },
     );
-    (part / 2 * 2_u32.saturating_pow(setbacks.min(8) - 1)).min(target)
+    let doubled = part / 2 * 2_u32.saturating_pow(setbacks.min(8) - 1);
+    let is_young = is_outage && setbacks <= SETBACKS_YOUNG;
+    doubled.min(if is_young { part } else { target })
 }
 
 /// What a parent says when it is asked.
@@ -293,6 +303,16 @@ impl Trouble {
             }
             Self::Status(_) => Failure::ParentBroken,
             Self::Failed(failure) => failure,
+        }
+    }
+
+    /// Whether the parent is not there, or broken: often over in a second, and then all is as before.
+    fn is_outage(self) -> bool {
+        match self {
+            Self::Status(status) => status.is_server_error(),
+            Self::Failed(failure) => {
+                matches!(failure, Failure::ParentUnreachable | Failure::ParentBroken)
+            }
         }
     }
 
@@ -446,6 +466,9 @@ pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Ver
     }
     update
 }
+
+/// So many setbacks in a row may still be a blackout of a few seconds.
+const SETBACKS_YOUNG: u32 = 30;
 
 /// A parent's deadline is as exact as its timers and the way to it.
 const HOLD_TOLERANCE: Duration = Duration::from_millis(500);
