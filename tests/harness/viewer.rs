@@ -175,6 +175,13 @@ impl Viewer {
     }
 }
 
+/// Runs what a viewer does over several requests in the background.
+pub fn background<T: Send + 'static>(
+    watching: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    spawn(watching)
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "a scenario's runtime owns its tasks and ends with it"

@@ -1,15 +1,17 @@
-//! Origins that say nothing, or are gone, while everybody waits: who is asked again, and how often.
+//! Origins that say nothing while everybody waits: who is asked again, how often, and what a herd of
+//! viewers that gives up costs.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use harness::origin::{Origin, ok, whole};
-use harness::{Feed, Live, cdn, pass};
+use harness::{Feed, Live, Viewer, cdn, pass};
 use http::StatusCode;
 use node::node::Node;
 use tokio::time::Instant;
 
 const PLAYLIST: &str = "/live/v0/playlist.m3u8";
+const AUDIO: &str = "/live/a0/playlist.m3u8";
 const PART: &str = "/live/v0/seg2.0.m4s";
 
 fn directed(path: &str, msn: u64, part: u64) -> String {
@@ -58,6 +60,74 @@ fn lb_09_a_blocking_reload_that_is_lost_is_asked_again_and_nobody_waits_for_its_
         assert!(published_at.elapsed() <= Duration::from_millis(510));
         assert_eq!(origin.requests_exactly(&target), 2);
         assert_eq!(second_attempts(&edge, "helped"), 1);
+    });
+}
+
+/// A player that asks for what comes next, gives up after `patience`, and then asks plainly.
+async fn watch(viewer: Viewer, path: &'static str, patience: Duration) -> Vec<StatusCode> {
+    let mut plain = Vec::new();
+    loop {
+        let mut held = viewer.start(&directed(path, 2, 0));
+        if let Ok(received) = tokio::time::timeout(patience, &mut held).await {
+            let received = received.expect("a viewer does not panic");
+            if received.status == StatusCode::OK {
+                return plain;
+            }
+        }
+        held.abort();
+        plain.push(viewer.get(path).await.status);
+        // hls.js: a second between tries that bring nothing.
+        pass(Duration::from_secs(1)).await;
+    }
+}
+
+#[test]
+fn fm_07_five_thousand_viewers_of_a_stalled_origin_are_one_request_for_each_rendition_and_deadline()
+{
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let renditions = [PLAYLIST, AUDIO].map(|path| (path, Live::start(&origin, path, 8)));
+        let hinted = ["/live/v0/seg2.0.m4s", "/live/a0/seg2.0.m4s"];
+        for part in hinted {
+            origin.on(part, |_| std::future::pending());
+        }
+        let edge = t.node_with("edge", &["origin"], |config| {
+            config.live.hold_max = Duration::from_secs(6);
+        });
+        let viewer = t.viewer("edge");
+        for (path, live) in &renditions {
+            assert_eq!(viewer.get(path).await.status, StatusCode::OK);
+            origin.asked_for_exactly(&directed(path, 2, 0)).await;
+            live.be_silent(true);
+        }
+        // Half of them give up after 0.8 target durations, as hls.js does, and half after 8 s.
+        let viewers: Vec<_> = (0..5_000)
+            .map(|n| {
+                let path = if n % 2 == 0 { PLAYLIST } else { AUDIO };
+                let patience = if n % 4 < 2 { 1_600 } else { 8_000 };
+                let watching = watch(viewer.clone(), path, Duration::from_millis(patience));
+                harness::viewer::background(watching)
+            })
+            .collect();
+        // The deadline of a request to a parent is what viewers are held for and two seconds more.
+        pass(Duration::from_millis(7_900)).await;
+        for (path, _) in &renditions {
+            assert_eq!(origin.requests(path), 2, "the plain one, and the one held");
+        }
+        pass(Duration::from_millis(2_100)).await;
+        for (path, live) in &renditions {
+            assert_eq!(origin.requests(path), 3, "one more for the deadline");
+            live.be_silent(false);
+            live.publish();
+        }
+        for viewer in viewers {
+            viewer.await.unwrap();
+        }
+        for (path, _) in &renditions {
+            let asked = origin.requests(path);
+            assert!(asked <= 5, "{asked} requests for {path} until all are back");
+        }
+        assert_eq!(second_attempts(&edge, "over_budget"), 0);
     });
 }
 
