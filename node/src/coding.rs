@@ -3,7 +3,8 @@
 //! Playlists and manifests are the texts; media is compressed already, and every microsecond of it
 //! counts (LD-04). Who calls it: `live` for its versions, `respond` for what is stored, `fill` to say
 //! which bodies are texts. What it calls: `cache` for the choice of the coding and the place of its form.
-//! Deliberately not here: decoding, and coding again what an origin has coded: both pass untouched.
+//! Deliberately not here: coding again what an origin has coded, which passes untouched; texts that this node has to
+//! read are decoded where they arrive (`fill`).
 //!
 //! Entity tags: a form in a coding has the tag of the text with the coding's name behind it, so
 //! `"v1"`, `"v1-zstd"`, `"v1-br"` and `"v1-gzip"` are one version (CA-18).

@@ -14,6 +14,7 @@
 mod ask;
 mod attempt;
 mod begun;
+mod decode;
 mod mpd;
 mod order;
 mod playlist;
@@ -23,6 +24,7 @@ mod resume;
 
 pub(crate) use ask::{Ask, fetch, forward_fields, read_whole};
 pub(crate) use begun::{Begun, keep};
+pub(crate) use decode::read_text;
 pub(crate) use order::{Asked, FillOrder, HOLD_MARGIN, Judged, date_if_missing, end_to_end};
 pub(crate) use reload::{Published, reload};
 

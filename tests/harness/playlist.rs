@@ -1,6 +1,7 @@
 //! A live playlist that grows when a scenario says so, and its origin's side of blocking reload.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -37,6 +38,8 @@ struct State {
     is_silent: bool,
     /// So many of the next blocking reloads are never answered.
     lost: u32,
+    /// Codes every playlist with gzip, whatever was asked for.
+    is_coded: bool,
     fields: Vec<(&'static str, String)>,
 }
 
@@ -66,6 +69,7 @@ impl Live {
             closed: None,
             is_silent: false,
             lost: 0,
+            is_coded: false,
             fields: Vec::new(),
         };
         let live = Self {
@@ -151,6 +155,11 @@ impl Live {
         self.state.send_modify(|state| state.lost = times);
     }
 
+    /// Codes every playlist with gzip from now on, whatever is asked for.
+    pub fn code_all(&self) {
+        self.state.send_modify(|state| state.is_coded = true);
+    }
+
     /// Adds a header field to every answer.
     pub fn add_field(&self, name: &'static str, value: &str) {
         let value = value.to_owned();
@@ -196,8 +205,17 @@ impl Live {
             *reply.status_mut() = status;
             return reply;
         }
-        let mut reply = Response::new(whole(Bytes::from(state.text())));
+        let text = state.text();
+        let body = if state.is_coded {
+            gzip(text.as_bytes())
+        } else {
+            Bytes::from(text)
+        };
+        let mut reply = Response::new(whole(body));
         let fields = reply.headers_mut();
+        if state.is_coded {
+            fields.insert("content-encoding", HeaderValue::from_static("gzip"));
+        }
         fields.insert(
             "content-type",
             HeaderValue::from_static("application/vnd.apple.mpegurl"),
@@ -270,6 +288,13 @@ impl State {
             _ => part_name(number / PARTS_PER_SEGMENT, number % PARTS_PER_SEGMENT),
         }
     }
+}
+
+/// Returns a text coded with gzip.
+pub fn gzip(text: &[u8]) -> Bytes {
+    let mut coder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    coder.write_all(text).expect("writing to memory");
+    Bytes::from(coder.finish().expect("writing to memory"))
 }
 
 /// Returns the name of a part in the playlists of a [`Live`] stream.

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use bytes::Bytes;
 use harness::origin::{Origin, ok, whole};
+use harness::playlist::gzip;
 use harness::viewer::Received;
 use harness::{Live, cdn};
 use http::StatusCode;
@@ -360,6 +361,87 @@ fn a_revalidated_playlist_keeps_its_forms_and_its_tags() {
         }
         assert_eq!(origin.requests(path), 3);
         assert_eq!(origin.asked()[2].fields["if-none-match"], "\"v1\"");
+    });
+}
+
+#[test]
+fn ll_26_playlists_that_an_origin_codes_unasked_are_read_and_followed() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = Live::start(&origin, PLAYLIST, 40);
+        live.code_all();
+        let text = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000\nv0/playlist.m3u8\n";
+        let fields = [("content-encoding", "gzip"), ("etag", "\"m1\"")];
+        origin.serve("/live/index.m3u8", &fields, gzip(text.as_bytes()));
+        let _shield = t.node("shield", &["origin"]);
+        let _edge = t.node("edge", &["shield"]);
+        let viewer = t.viewer("edge");
+        let received = viewer.get("/live/index.m3u8").await;
+        assert_eq!(received.text(), text);
+        assert_eq!(received.field("content-encoding"), "");
+        assert_eq!(received.field("etag"), "W/\"m1\"");
+        viewer.get(PLAYLIST).await;
+        for part in 40..48 {
+            let next = format!("{PLAYLIST}?_HLS_msn={}&_HLS_part={}", part / 4, part % 4);
+            let held = viewer.start(&next);
+            // The chain's own request.
+            origin.asked_for_exactly(&next).await;
+            live.publish();
+            let received = held.await.unwrap();
+            assert_eq!(received.status, StatusCode::OK);
+            assert_eq!(received.text(), live.text());
+            assert_eq!(origin.requests_exactly(&next), 1);
+        }
+        let received = viewer
+            .get_with(PLAYLIST, &[("accept-encoding", "br")])
+            .await;
+        assert_eq!(received.field("content-encoding"), "br");
+        assert_eq!(decoded(&received), live.text().as_bytes());
+    });
+}
+
+#[test]
+fn b81_a_coded_playlist_that_is_broken_or_a_bomb_is_a_failure_and_not_kept() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        let cut = gzip(&[b'#'; 1000]).slice(..12);
+        for (name, body) in [("cut", cut), ("bomb", gzip(&vec![b'#'; 20_000_000]))] {
+            let path = format!("/{name}/index.m3u8");
+            origin.serve(&path, &[("content-encoding", "gzip")], body);
+            for _ in 0..2 {
+                let before = origin.requests(&path);
+                assert_eq!(
+                    viewer.get(&path).await.status,
+                    StatusCode::BAD_GATEWAY,
+                    "{name}"
+                );
+                assert!(origin.requests(&path) > before, "nothing of it is kept");
+            }
+        }
+    });
+}
+
+#[test]
+fn ld_10_an_mpd_that_an_origin_codes_unasked_is_kept_by_its_update_period() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        let mpd = "<MPD type=\"dynamic\" availabilityStartTime=\"2026-01-01T00:00:00Z\" \
+                   minimumUpdatePeriod=\"PT4S\"></MPD>";
+        let fields = [
+            ("content-encoding", "gzip"),
+            ("cache-control", "max-age=60"),
+        ];
+        origin.serve(MPD, &fields, gzip(mpd.as_bytes()));
+        for accepted in ["", "gzip"] {
+            let received = viewer.get_with(MPD, &[("accept-encoding", accepted)]).await;
+            assert_eq!(received.status, StatusCode::OK);
+            assert_eq!(decoded(&received), mpd.as_bytes());
+        }
+        assert_eq!(origin.requests(MPD), 1);
     });
 }
 

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::milliseconds;
 use crate::config::duration_text;
-use crate::fill::{Ask, Asked, FillOrder, read_whole};
+use crate::fill::{Ask, Asked, FillOrder, read_text};
 use crate::live::{self, Address};
 use crate::node::Node;
 use crate::request::Request;
@@ -103,19 +103,19 @@ pub async fn fetch(node: &Arc<Node>, asked: http::Request<()>) -> Result<Fetched
     let response = Ask::of(&order).head(node).await?;
     let asked_at = node.clock.wall_at(response.sent_at);
     let (parent, waited) = (response.parent, response.head_at - response.sent_at);
-    let (head, body) = (response.head, response.body);
-    let head = Response::from_parts(head, ());
-    let said = deciding_fields(head.headers(), &order.policy);
+    let (mut head, body) = (response.head, response.body);
+    let said = deciding_fields(&head.headers, &order.policy);
     let is_playlist = matches!(kind, Kind::MultivariantPlaylist | Kind::MediaPlaylist);
     let bytes_max = node.live.playlist_bytes_max;
-    let read = if is_playlist && head.status() == StatusCode::OK {
-        match read_whole(body, bytes_max, order.stall_timeout).await {
+    let read = if is_playlist && head.status == StatusCode::OK {
+        match read_text(&mut head, body, bytes_max, order.stall_timeout).await {
             Ok(text) => playlist(node, &request, text, &order),
             Err(failure) => Read::Verdict(failed(failure)),
         }
     } else {
         Read::Under(Arc::clone(&order.policy))
     };
+    let head = Response::from_parts(head, ());
     let verdict = match read {
         Read::Verdict(verdict) => verdict,
         Read::Under(policy) => {

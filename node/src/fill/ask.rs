@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use super::FillOrder;
+use super::decode::read_text;
 use crate::interim::InterimSink;
 use crate::node::Node;
 use crate::purge::MINIMUM;
@@ -128,8 +129,8 @@ impl<'a> Ask<'a> {
     /// As [`Ask::head`]; a body that is too large, stalls or ends early.
     pub(crate) async fn whole(self, node: &Node, bytes_max: usize) -> Result<Whole, Failure> {
         let (host, target) = (self.host, self.target.clone());
-        let ForwardResponse { head, body, .. } = self.head(node).await?;
-        let text = read_whole(body, bytes_max, node.limits.stall_timeout).await?;
+        let ForwardResponse { mut head, body, .. } = self.head(node).await?;
+        let text = read_text(&mut head, body, bytes_max, node.limits.stall_timeout).await?;
         node.streams.filled(host, &target, text.len() as u64);
         let age = age_on_arrival(&head.headers);
         Ok(Whole { head, text, age })

@@ -14,7 +14,7 @@ use cache::{GrowingBody, Uncacheable};
 use http::StatusCode;
 use media::dash::{Limits, Mpd};
 
-use super::ask::read_whole;
+use super::decode::read_text;
 use super::order::FillOrder;
 use super::pump::{Arrived, complete};
 use super::{Brought, Filled};
@@ -33,9 +33,9 @@ pub(super) async fn read_mpd(
     response: ForwardResponse,
 ) -> Result<Arrived, Failure> {
     let asked_at = node.clock.wall_at(response.sent_at);
-    let ForwardResponse { head, body, .. } = response;
+    let ForwardResponse { mut head, body, .. } = response;
     let bytes_max = node.live.playlist_bytes_max;
-    let text = read_whole(body, bytes_max, order.stall_timeout).await?;
+    let text = read_text(&mut head, body, bytes_max, order.stall_timeout).await?;
     let limits = Limits {
         bytes_max,
         ..Limits::default()

@@ -17,7 +17,8 @@ use http::{HeaderMap, HeaderValue, header};
 use media::hls::Playlist;
 use parking_lot::Mutex;
 
-use super::ask::{age_on_arrival, read_whole};
+use super::ask::age_on_arrival;
+use super::decode::read_text;
 use super::order::{FillOrder, Judged};
 use super::pump::{Arrived, complete};
 use super::{Brought, Filled, Own};
@@ -54,7 +55,8 @@ pub(super) async fn read_playlist(
 ) -> Result<Arrived, Failure> {
     let asked_at = node.clock.wall_at(response.sent_at);
     let ForwardResponse { mut head, body, .. } = response;
-    let text = read_whole(body, node.live.playlist_bytes_max, order.stall_timeout).await?;
+    let bytes_max = node.live.playlist_bytes_max;
+    let text = read_text(&mut head, body, bytes_max, order.stall_timeout).await?;
     let playlist =
         Playlist::parse(text.clone(), &node.playlist_limits).map_err(|_| Failure::NotAPlaylist)?;
     let audience = live::judge_audience(node, address, &order.collapse_key, &playlist);
