@@ -76,8 +76,8 @@ async function playShaka(video, url) {
   shaka.polyfill.installAll();
   const player = new shaka.Player();
   await player.attach(video);
-  // Low latency is its default; staying close to live is not, and of HLS it does not learn how close.
-  player.configure({ streaming: { liveSync: { enabled: true, targetLatency: 2, targetLatencyTolerance: 0.5 } } });
+  // Low latency is its default; staying close to live is not. Its target is behind the delay that the stream asks for.
+  player.configure({ streaming: { liveSync: { enabled: true } } });
   player.addEventListener("error", ({ detail }) => {
     const name = `${shakaName(detail.code)} ${detail.data?.[1] ?? ""}`.trim();
     // It goes on by itself after network errors of live streams; what it could not ride out is seen in the frames.
