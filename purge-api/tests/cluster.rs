@@ -481,6 +481,10 @@ async fn f30_a_minority_refuses_and_what_it_did_not_acknowledge_can_be_said_agai
     assert_eq!(only_old.ask("GET", &path, "", "").await.status, 200);
     // Nor is it vouched there that the log has no end further on.
     assert!(with_old.age() > asked_at.elapsed());
+    // Reports are left to others, who can tell them on.
+    let log = first[0].id.log.to_string();
+    while only_old.report("fra-1", &log, 1).await.status != 503 {}
+    assert_eq!(with_others.report("fra-1", &log, 1).await.status, 204);
     cluster.cut_off(old, false);
     storm([&only_old, &a], [2].into_iter(), &acknowledged).await;
     let acknowledged = acknowledged.borrow().clone();

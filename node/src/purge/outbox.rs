@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Shared;
 use super::follow::{Backoff, FEED_HOST, FIRST_BYTE_TIMEOUT};
 use crate::interim::InterimSink;
-use crate::upstream::{Class, ForwardRequest, Upstream};
+use crate::upstream::{Class, ForwardRequest, ForwardResponse, ParentId, Upstream};
 
 /// Reports that wait to be sent.
 #[derive(Debug)]
@@ -203,6 +203,7 @@ fn clip(report: &mut Report, room: usize) -> usize {
 pub(super) async fn send(shared: Arc<Shared>, parents: Upstream) {
     let mut backoff = Backoff::new(&shared.config);
     let outbox = &shared.outbox;
+    let mut avoid = None;
     loop {
         // Silence is said, too: who says nothing for long is taken for gone.
         timeout(REPORT_EVERY, outbox.news.notified()).await.ok();
@@ -210,8 +211,16 @@ pub(super) async fn send(shared: Arc<Shared>, parents: Upstream) {
         if reports.is_empty() {
             continue;
         }
-        match parents.fetch(&request(&reports)).await {
-            Ok(answer) if answer.head.status.is_success() => backoff.reset(),
+        let answer = parents.fetch(&request(&reports, avoid)).await;
+        let is_taken = |answer: &ForwardResponse| answer.head.status.is_success();
+        // A parent that is cut off from the log takes none; another may.
+        avoid = match &answer {
+            Ok(answer) if is_taken(answer) => None,
+            Ok(answer) => Some(answer.parent),
+            Err(_) => avoid,
+        };
+        match answer {
+            Ok(answer) if is_taken(&answer) => backoff.reset(),
             Ok(answer) if is_final(answer.head.status) => {
                 let status = answer.head.status;
                 tracing::warn!(%status, "the parent refuses reports of purges");
@@ -231,7 +240,7 @@ fn is_final(status: StatusCode) -> bool {
     status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS
 }
 
-fn request(reports: &[Report]) -> ForwardRequest {
+fn request(reports: &[Report], avoid: Option<ParentId>) -> ForwardRequest {
     let mut headers = HeaderMap::new();
     let json = HeaderValue::from_static("application/json");
     headers.insert(header::CONTENT_TYPE, json);
@@ -245,7 +254,7 @@ fn request(reports: &[Report]) -> ForwardRequest {
         class: Class::Bulk,
         first_byte_timeout: FIRST_BYTE_TIMEOUT,
         interim: InterimSink::default(),
-        avoid: None,
+        avoid,
     }
 }
 

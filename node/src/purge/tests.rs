@@ -152,6 +152,11 @@ impl Api {
 
     fn answer(&self, asked: &Asked) -> Response<FeedBody> {
         if asked.head.uri.path() != FEED_PATH {
+            if self.cut_off_at.lock().is_some() {
+                let mut refused = Response::new(Full::default().boxed_unsync());
+                *refused.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                return refused;
+            }
             self.report(read_reports(&asked.content).unwrap()).unwrap();
             return Response::new(Full::default().boxed_unsync());
         }
@@ -409,6 +414,9 @@ async fn f30_a_node_leaves_an_api_that_is_cut_off_from_its_log_for_one_that_is_n
     fra.until(|s| s.lag(Instant::now()).is_zero()).await;
     assert_eq!(fra.follower.state(), State::Current);
     assert_eq!(fra.notes.take(), ["reset 0", "1", "2", "3"]);
+    // What it reports goes there, too.
+    pass(LAGGING_AFTER).await;
+    assert_eq!(second.reports.lock()["fra"].through, Sequence(3));
     // With nobody better it stays, and says that it lags.
     net.set_up("second", false);
     pass(LAGGING_AFTER * 10).await;
