@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
@@ -12,8 +12,10 @@ use tempfile::TempDir;
 
 /// A purge API that runs for one test.
 struct Api {
-    folder: TempDir,
+    folder: Folder,
     process: Child,
+    /// What it said at its start about what it found.
+    said: String,
     url: String,
     private: String,
 }
@@ -37,11 +39,42 @@ hosts = ["live.example"]
 surrogate_keys = ["*"]
 verbs = ["url", "prefix", "key", "stream", "host", "read"]
 key = [{ id = "origin-1", kind = "hmac", file = "secret" }]
+
+[[principal]]
+name = "operator"
+hosts = ["*"]
+surrogate_keys = ["*"]
+verbs = ["all"]
+key = [{ id = "operator-1", kind = "hmac", file = "secret" }]
 "#;
+
+/// Where an API keeps what it has: a folder of its own, or what another one left.
+enum Folder {
+    Own(TempDir),
+    Left(PathBuf),
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Own(folder) => folder.path(),
+            Self::Left(path) => path,
+        }
+    }
+}
 
 impl Api {
     fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder can be made");
+        Self::start_on(Folder::Own(
+            tempfile::tempdir().expect("a folder can be made"),
+        ))
+    }
+
+    fn start_in(left: PathBuf) -> Self {
+        Self::start_on(Folder::Left(left))
+    }
+
+    fn start_on(folder: Folder) -> Self {
         let secret = folder.path().join("secret");
         fs::write(&secret, "0123456789abcdef0123456789abcdef\n")
             .expect("the folder can be written");
@@ -59,13 +92,14 @@ impl Api {
         let output = process.stdout.take().expect("it was piped");
         let mut lines = BufReader::new(output).lines();
         let mut line = || lines.next().expect("it says where it is").expect("in text");
-        let (first, second) = (line(), line());
+        let (first, second, said) = (line(), line(), line());
         let url = first.strip_prefix("purge API at ").expect("its address");
         let private = second.split_whitespace().next().expect("its address");
         let (url, private) = (url.to_owned(), private.replace("/metrics", ""));
         Self {
             folder,
             process,
+            said,
             url,
             private,
         }
@@ -159,12 +193,96 @@ fn everything_that_can_be_purged_can_be_typed() {
             vec!["host", "live.example", "--confirm", "live.example"],
             "host",
         ),
+        (
+            vec![
+                "stream",
+                "https://live.example/a/",
+                "--from",
+                "2026-11-22T20:00:00Z",
+                "--to",
+                "2026-11-22T20:05:00Z",
+            ],
+            "stream",
+        ),
     ];
     for (arguments, kind) in cases {
         let output = api.purge(&arguments);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         assert!(api.last().get(kind).is_some(), "{kind}: {}", api.last());
     }
+    let all = ["all", "--confirm", "all", "--key-id", "operator-1"];
+    let output = api.purge(&all);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(api.last(), "all");
+}
+
+#[test]
+fn lists_can_be_narrowed_down() {
+    let api = Api::start();
+    for arguments in [
+        vec!["url", "https://live.example/a"],
+        vec!["key", "event-7", "--soft", "--dry-run"],
+        vec!["all", "--confirm", "all", "--key-id", "operator-1"],
+    ] {
+        assert_eq!(api.purge(&arguments).status.code(), Some(0));
+    }
+    let listed = |options: &[&str]| {
+        let output = api.purge(&[&["list"], options].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let purges = list["purges"].as_array().unwrap().iter();
+        purges
+            .map(|purge| purge["sequence"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&[]), [3, 2, 1]);
+    assert_eq!(listed(&["--limit", "1"]), [3]);
+    assert_eq!(listed(&["--before", "3", "--limit", "1"]), [2]);
+    assert_eq!(listed(&["--of-host", "live.example"]), [1]);
+    assert_eq!(listed(&["--by", "operator"]), [3]);
+    assert_eq!(listed(&["--verb", "key"]), [2]);
+    assert_eq!(listed(&["--mode", "soft"]), [2]);
+    let wrong = api.purge(&["list", "--by", "a&b"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn a_start_says_what_it_verified() {
+    let mut api = Api::start();
+    assert!(
+        api.said
+            .contains("journal: 0 purges, the last is 0; audit: 0 lines"),
+        "{}",
+        api.said
+    );
+    assert_eq!(api.purge(&["key", "event-7"]).status.code(), Some(0));
+    api.process.kill().unwrap();
+    api.process.wait().unwrap();
+    let again = Api::start_in(api.folder.path().to_owned());
+    assert!(
+        again
+            .said
+            .contains("journal: 1 purges, the last is 1; audit: 2 lines"),
+        "{}",
+        again.said
+    );
+}
+
+#[test]
+fn the_viewer_port_answers_405_to_purge_and_purges_nothing() {
+    let api = Api::start();
+    let edge = Edge::start(&api, &numbering_origin());
+    let follows = || text(&api.purge(&["nodes"]).stdout).contains("fra-1");
+    assert!((0..600).any(|_| follows()), "the edge follows the log");
+    assert_eq!(edge.get("/live/a"), "version 0");
+    let mut stream = TcpStream::connect(&edge.address).unwrap();
+    let purge = "PURGE /live/a HTTP/1.1\r\nhost: live.example\r\nconnection: close\r\n\r\n";
+    stream.write_all(purge.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    assert!(answer.to_lowercase().contains("\r\nallow: "), "{answer}");
+    assert_eq!(edge.get("/live/a"), "version 0", "still there");
 }
 
 #[test]

@@ -74,11 +74,7 @@ pub(crate) enum What {
         id: String,
     },
     /// List purges, newest first.
-    List {
-        /// At most so many.
-        #[arg(long, value_name = "N", default_value_t = 20)]
-        limit: u32,
-    },
+    List(ListArguments),
     /// List nodes, and how far each is.
     Nodes,
     /// Look at the audit of a purge API.
@@ -86,6 +82,28 @@ pub(crate) enum What {
         #[command(subcommand)]
         what: AuditCommand,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: u32,
+    /// Only those before this place; `next` of a list is where it goes on.
+    #[arg(long, value_name = "SEQUENCE")]
+    pub(crate) before: Option<u64>,
+    /// Only those that name this host.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) of_host: Option<String>,
+    /// Only those of this principal.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+    /// Only those of this kind: url, prefix, key, stream, host or all.
+    #[arg(long, value_name = "VERB")]
+    pub(crate) verb: Option<String>,
+    /// Only those of this mode: hard or soft.
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -77,8 +77,8 @@ impl Plan {
                 what: AuditCommand::Verify { file },
             } => return Ok(Self::Verify(file)),
             What::Status { id } => return Ok(Self::Status(Client::of(api)?, id, how)),
-            What::List { limit } => {
-                let path = format!("/v1/purges?limit={limit}");
+            What::List(list) => {
+                let path = target::list(&list)?;
                 return Ok(Self::Show(Client::of(api)?, path));
             }
             What::Nodes => return Ok(Self::Show(Client::of(api)?, "/v1/nodes".to_owned())),

@@ -1,9 +1,9 @@
-//! URLs as people type them, as targets.
+//! URLs as people type them, as targets; and what they ask of lists, as a path.
 
 use http::Uri;
 use purge_api::{StreamRange, Target, UnixMillis, Url};
 
-use super::arguments::StreamArguments;
+use super::arguments::{ListArguments, StreamArguments};
 use crate::values::Misuse;
 
 /// Returns the target of some URLs.
@@ -38,6 +38,29 @@ pub(super) fn stream(typed: &StreamArguments) -> Result<Target, Misuse> {
         (None, None) => None,
     };
     Ok(Target::Stream { host, path, range })
+}
+
+/// Returns the path of the list that is asked for.
+pub(super) fn list(asked: &ListArguments) -> Result<String, Misuse> {
+    let mut path = format!("/v1/purges?limit={}", asked.limit);
+    let before = asked.before.map(|before| before.to_string());
+    for (name, value) in [
+        ("before", &before),
+        ("host", &asked.of_host),
+        ("by", &asked.by),
+        ("verb", &asked.verb),
+        ("mode", &asked.mode),
+    ] {
+        let Some(value) = value else { continue };
+        // What the API knows needs no escapes.
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+        if !value.bytes().all(is_plain) {
+            let text = format!("`{value}`: letters, digits and `-._:[]`");
+            return Err(Misuse(text));
+        }
+        path.push_str(&format!("&{name}={value}"));
+    }
+    Ok(path)
 }
 
 /// Returns a name that is part of a path, if it can be.
