@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use purge_log::{Applied, Counts, LogId, PurgeRequest, Report, Sequence};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::*;
@@ -284,6 +285,99 @@ async fn who_waits_is_answered_by_the_report_that_completes_the_purge() {
     });
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.body["state"], "applied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_answered_at_the_deadline_with_how_far_the_purge_is() {
+    let world = world();
+    world.applied("fra-1", 0, 0).await;
+    let mut body = url("/a");
+    body["wait_ms"] = json!(1_500);
+    let begun = Instant::now();
+    let answer = world.purge("origin", body.clone()).await;
+    assert_eq!(begun.elapsed(), Duration::from_millis(1_500));
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    assert_eq!(answer.body["state"], "spreading");
+    assert_eq!(answer.body["nodes"][0]["state"], "pending");
+    // Nobody waits longer than the API allows.
+    body["wait_ms"] = json!(u64::MAX);
+    let begun = Instant::now();
+    let answer = world.purge("origin", body).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    assert_eq!(begun.elapsed(), ApiLimits::default().wait_max);
+}
+
+#[tokio::test]
+async fn a_dry_run_is_told_as_one_with_what_each_node_counted() {
+    let world = world();
+    world.applied("fra-1", 0, 0).await;
+    let mut body = url("/a");
+    body["dry_run"] = json!(true);
+    let accepted = world.purge("origin", body).await;
+    assert_eq!(accepted.body["dry_run"], true);
+    let id = world.api.shared.journal.bounds().log;
+    let entry = world.api.shared.journal.read_after(Sequence::START, 1);
+    assert!(entry.await.unwrap()[0].dry_run, "nodes are told so");
+    world.applied("fra-1", 1, 4).await;
+    let status = world.get("origin", &format!("/v1/purges/{id}-1")).await;
+    assert_eq!(status.body["dry_run"], true);
+    assert_eq!(status.body["nodes"][0]["counts"]["responses"], 4);
+    assert_eq!(status.body["counts"]["bytes"], 40);
+}
+
+/// Every kind of target, with the verb it needs and what confirms it.
+fn targets() -> [(Value, &'static str, Option<&'static str>); 9] {
+    let stream =
+        |range: Value| json!({"stream": {"host": "live.example", "path": "/a/", "range": range}});
+    let below = json!({"host": "live.example", "path": "/a/"});
+    let urls =
+        json!([{"host": "live.example", "path": "/a"}, {"host": "live.example", "path": "/b"}]);
+    [
+        (url("/a")["target"].clone(), "url", None),
+        (json!({"urls": urls}), "url", None),
+        (json!({"prefix": below}), "prefix", None),
+        (json!({"surrogate_keys": ["a", "b"]}), "key", None),
+        (json!({"stream": below}), "stream", None),
+        (
+            stream(json!({"msn": {"first": 1, "last": 9}})),
+            "stream",
+            None,
+        ),
+        (
+            stream(json!({"wall_clock": {"from": 1, "to": 9}})),
+            "stream",
+            None,
+        ),
+        (
+            json!({"host": "live.example"}),
+            "host",
+            Some("live.example"),
+        ),
+        (json!("all"), "all", Some("all")),
+    ]
+}
+
+#[tokio::test]
+async fn every_target_is_taken_hard_and_soft_with_its_verb_and_refused_without() {
+    let world = world();
+    for (target, verb, confirm) in targets() {
+        for mode in ["hard", "soft"] {
+            let mut body = json!({"target": target, "mode": mode});
+            if let Some(confirm) = confirm {
+                body["confirm"] = json!(confirm);
+            }
+            let taken = world.purge("operator", body.clone()).await;
+            assert_eq!(taken.status, StatusCode::ACCEPTED, "{body}: {}", taken.body);
+            assert_eq!(taken.body["mode"], mode);
+            let listed = world
+                .get("operator", &format!("/v1/purges?limit=1&verb={verb}"))
+                .await;
+            assert_eq!(listed.body["purges"][0]["id"], taken.body["id"], "{body}");
+            let refused = world.purge("node", body.clone()).await;
+            assert_eq!(refused.problem(), "forbidden", "{body}");
+            world.pass(1000);
+        }
+    }
 }
 
 #[tokio::test]
@@ -613,7 +707,16 @@ async fn lists_show_what_the_caller_may_see_newest_first_page_by_page() {
             .0,
         [4, 3, 2, 1]
     );
-    let (first, next) = sequences("operator", "?limit=2").await;
+    let mut dry = url("/dry");
+    dry["dry_run"] = json!(true);
+    world.pass(1000);
+    world.purge("operator", dry).await;
+    assert_eq!(sequences("operator", "?dry_run=true").await.0, [6]);
+    assert_eq!(sequences("operator", "?dry_run=false&limit=1").await.0, [5]);
+    let since = format!("?since={}", START + 1000);
+    assert_eq!(sequences("operator", &since).await.0, [6]);
+    let before = "?before=6&limit=2";
+    let (first, next) = sequences("operator", before).await;
     assert_eq!(first, [5, 4]);
     let rest = sequences("operator", &format!("?limit=9&before={}", next.unwrap())).await;
     assert_eq!(rest.0, [3, 2, 1]);
@@ -640,6 +743,21 @@ async fn events_tell_each_node_once_and_then_that_it_is_done() {
         .filter_map(|l| l.strip_prefix("event: "))
         .collect();
     assert_eq!(names, ["applied", "applied", "done"], "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_end_with_a_timeout_that_tells_how_far_the_purge_is() {
+    let world = world();
+    world.applied("fra-1", 0, 0).await;
+    let id = world.purge("origin", url("/a")).await.body["id"].clone();
+    let path = format!("/v1/purges/{}/events", id.as_str().unwrap());
+    let response = world.ask_raw("origin", ("GET", &path), &[], b"").await;
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    let (_, last) = text.split_once("event: timeout\ndata: ").unwrap();
+    let status: Value = serde_json::from_str(last.trim()).unwrap();
+    assert_eq!(status["state"], "spreading");
+    assert_eq!(status["nodes"][0]["node"], "fra-1");
 }
 
 #[tokio::test]
