@@ -18,7 +18,7 @@ use async_nats::jetstream::context::{
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream,
 };
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, ConnectOptions};
 use purge_log::{Bounds, LogId, Sequence, UnixMillis};
 use tokio::time::{Instant, sleep};
@@ -124,7 +124,11 @@ async fn patiently(
 /// Returns whether the servers may think otherwise in a moment: a cluster that elects has no answers.
 fn is_passing(error: &CreateStreamError) -> bool {
     match error.kind() {
-        CreateStreamErrorKind::JetStream(error) => error.code() == 503 || error.code() == 500,
+        CreateStreamErrorKind::JetStream(error) => {
+            // Servers that have not found each other yet are too few for the replicas.
+            let are_too_few = error.error_code() == ErrorCode::CLUSTER_NO_PEERS;
+            are_too_few || error.code() == 503 || error.code() == 500
+        }
         CreateStreamErrorKind::TimedOut
         | CreateStreamErrorKind::JetStreamUnavailable
         | CreateStreamErrorKind::Response => true,
