@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use harness::origin::{Origin, ok, whole};
 use harness::{Live, Viewer, cdn, pass};
+use http::HeaderValue;
 use node::node::Node;
 
 const PLAYLIST: &str = "/live/v0/playlist.m3u8";
@@ -64,4 +67,140 @@ fn a_hint_that_is_not_kept_is_counted() {
             assert_eq!(count(&edge, rule), 0, "{rule}");
         }
     });
+}
+
+/// How the next part is named: what parents write may have secrets.
+const HINTED: &str = "seg2.0.m4s?token=s3cret";
+
+/// What a playlist is answered with.
+#[derive(Clone)]
+enum Next {
+    /// This, as soon as it is asked for.
+    Text(String),
+    /// Nothing, ever.
+    Silence,
+}
+
+/// Returns a playlist of so many parts, each four of which are a segment of two seconds.
+fn with_parts(parts: u64) -> String {
+    Live::start(&Origin::default(), PLAYLIST, parts).text()
+}
+
+/// Returns a playlist in which segment 1 is dated, and segment 2 is dated with `date`.
+fn dated(date: &str) -> String {
+    let tag = "#EXT-X-PROGRAM-DATE-TIME:2026-02-14T02:13:";
+    let text = with_parts(12);
+    let text = text.replace(
+        "#EXTINF:2.0,\nseg1",
+        &format!("{tag}10Z\n#EXTINF:2.0,\nseg1"),
+    );
+    text.replace(
+        "#EXTINF:2.0,\nseg2",
+        &format!("{tag}{date}\n#EXTINF:2.0,\nseg2"),
+    )
+}
+
+/// Answers plainly with eight parts, the next hinted with a token, and every blocking reload with `next`.
+fn goes_on_with(origin: &Origin, next: &Next) {
+    let next = next.clone();
+    origin.on(PLAYLIST, move |asked| {
+        let next = next.clone();
+        async move {
+            let text = match (asked.parameter("_HLS_msn"), next) {
+                (None, _) => with_parts(8).replace("seg2.0.m4s", HINTED),
+                (Some(_), Next::Text(text)) => text.replace("seg2.0.m4s", HINTED),
+                (Some(_), Next::Silence) => std::future::pending().await,
+            };
+            let mut reply = ok(whole(Bytes::from(text)));
+            let hls = HeaderValue::from_static("application/vnd.apple.mpegurl");
+            reply.headers_mut().insert("content-type", hls);
+            reply
+        }
+    });
+}
+
+#[test]
+fn every_lapse_is_counted_and_told_with_its_evidence() {
+    let text = |text: String| Next::Text(text);
+    let cases = [
+        (
+            "target_duration_changed",
+            text(with_parts(9).replace("TARGETDURATION:2", "TARGETDURATION:3")),
+            "the target duration changed from 2s to 3s",
+        ),
+        (
+            "date_jumped",
+            text(dated("40Z")),
+            "the date of segment 2 is 28s away from the end of the one before",
+        ),
+        (
+            "map_missing",
+            text(with_parts(12).replace("#EXT-X-MAP:URI=\"init.mp4\"\n", "")),
+            "is fragmented MP4 and has no EXT-X-MAP",
+        ),
+        (
+            "too_long",
+            text(with_parts(12).replace("2.0,\nseg2", "3.9,\nseg2")),
+            "segment 2 lasts 3.9s, longer than the target duration",
+        ),
+        (
+            "answered_early",
+            text(with_parts(8)),
+            "a request for 2.0 was answered although 2.0 is next",
+        ),
+        (
+            "held_too_long",
+            Next::Silence,
+            "a request for 2.0 had no answer for",
+        ),
+        (
+            "went_back",
+            text(with_parts(7)),
+            "1.3 is next again, after 2.0",
+        ),
+        ("playlist_malformed", text("gone".to_owned()), ""),
+        (
+            "hint_not_kept",
+            text(with_parts(9).replace("seg2.0.m4s", "ad.m4s")),
+            "seg2.0.m4s?token=- was hinted, and is neither listed nor hinted any more",
+        ),
+    ];
+    for (rule, next, evidence) in cases {
+        cdn(|t| async move {
+            let origin = t.origin("origin");
+            goes_on_with(&origin, &next);
+            let edge = t.node("edge", &["origin"]);
+            t.viewer("edge").get(PLAYLIST).await;
+            pass(Duration::from_secs(21)).await;
+            assert!(count(&edge, rule) >= 1, "{rule}");
+            let lapses = edge.status(false).lapses;
+            let told = lapses.recent.iter().find(|told| told.rule == rule);
+            let told = told.unwrap_or_else(|| panic!("{rule} is not told"));
+            assert!(told.evidence.contains(evidence), "{rule}: {told:?}");
+            assert_eq!((&*told.host, &*told.path), ("live.example", PLAYLIST));
+            assert!(
+                !format!("{lapses:?}").contains("s3cret"),
+                "invariant 7: {rule}"
+            );
+            assert!(lapses.total >= told.times && told.times >= 1, "{rule}");
+        });
+    }
+}
+
+#[test]
+fn dates_that_fit_and_playlists_that_keep_the_rules_are_no_lapse() {
+    for next in [dated("12Z"), with_parts(9), with_parts(12)] {
+        cdn(|t| async move {
+            let origin = t.origin("origin");
+            goes_on_with(&origin, &Next::Text(next));
+            let edge = t.node("edge", &["origin"]);
+            let viewer = t.viewer("edge");
+            viewer.get(PLAYLIST).await;
+            see(&viewer, 2, 0).await;
+            let mut told = edge.status(false).lapses.recent;
+            // This origin has nothing more to say, and says it at once.
+            told.retain(|told| told.rule != "answered_early");
+            assert_eq!(told, []);
+        });
+    }
 }

@@ -24,7 +24,7 @@ pub enum Lapse {
         now: Duration,
     },
     /// A part is longer than the part target (rfc8216bis 4.4.4.9).
-    #[error("part {part:?} lasts {lasts:?}, longer than the part target")]
+    #[error("part {part} lasts {lasts:?}, longer than the part target")]
     PartTooLong {
         /// Which part.
         part: Position,
@@ -32,7 +32,7 @@ pub enum Lapse {
         lasts: Duration,
     },
     /// A segment, rounded to seconds, is longer than the target duration (rfc8216bis 4.4.3.1).
-    #[error("segment {segment:?} lasts {lasts:?}, longer than the target duration")]
+    #[error("segment {segment} lasts {lasts:?}, longer than the target duration")]
     SegmentTooLong {
         /// Which segment.
         segment: MediaSequenceNumber,
@@ -40,7 +40,7 @@ pub enum Lapse {
         lasts: Duration,
     },
     /// The date of a segment is not where its predecessor ends, without a discontinuity.
-    #[error("the date of segment {segment:?} is {off:?} away from the end of the one before")]
+    #[error("the date of segment {segment} is {off:?} away from the end of the one before")]
     DateJumped {
         /// Which segment.
         segment: MediaSequenceNumber,
@@ -48,7 +48,7 @@ pub enum Lapse {
         off: Duration,
     },
     /// A fragmented MP4 segment has no `EXT-X-MAP` (rfc8216bis 3.1.2).
-    #[error("segment {segment:?} is fragmented MP4 and has no EXT-X-MAP")]
+    #[error("segment {segment} is fragmented MP4 and has no EXT-X-MAP")]
     MapMissing {
         /// Which segment.
         segment: MediaSequenceNumber,

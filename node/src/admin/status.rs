@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::telemetry::Figures;
+use crate::telemetry::{Figures, LapseReport};
 
 /// A node at one moment, as an operator reads it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,6 +24,8 @@ pub struct Status {
     pub renditions: Vec<RenditionPosition>,
     /// Live renditions, including those that are not shown.
     pub renditions_total: usize,
+    /// What parents did wrong since the start, with the newest examples.
+    pub lapses: LapseReport,
     /// The main numbers; among them how full the store is.
     pub figures: Figures,
 }

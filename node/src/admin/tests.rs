@@ -41,6 +41,7 @@ fn status() -> Status {
             waiting: 12,
         }],
         renditions_total: 1,
+        lapses: Default::default(),
         figures: Default::default(),
     }
 }

@@ -67,7 +67,8 @@ async fn follow(node: &Arc<Node>, rendition: &Arc<Rendition>) {
         }
         let asked_at = node.clock.uptime();
         let said = ask(node, rendition, &course).await;
-        course.note_hold(node, rendition, asked_at);
+        let held = node.clock.uptime().saturating_sub(asked_at);
+        linter::inspect_hold(node, rendition, course.wanted, held);
         match said {
             Ok(Said::Version(version, conditions)) => {
                 course.conditions = conditions;
@@ -177,18 +178,6 @@ impl Course {
         }
     }
 
-    /// Tells of a parent that held a request for longer than three target durations (LL-09).
-    fn note_hold(&self, node: &Node, rendition: &Rendition, asked_at: Duration) {
-        let Some(version) = rendition.version().filter(|_| self.wanted.is_some()) else {
-            return;
-        };
-        let held = node.clock.uptime().saturating_sub(asked_at);
-        if held > version.playlist.target_duration() * 3 + HOLD_TOLERANCE {
-            let late = Misbehavior::HeldTooLong;
-            node.telemetry.record(Event::OriginMisbehaved(late));
-        }
-    }
-
     /// Notes what an answer turned out to be.
     fn brought(&mut self, node: &Node, rendition: &Rendition, update: &Update, asked_at: Duration) {
         let Some(version) = rendition.version() else {
@@ -207,10 +196,7 @@ impl Course {
                 self.cadence.unchanged(&version.playlist, asked_at);
             }
             Update::Unchanged => {
-                if self.wanted.is_some() {
-                    let early = Misbehavior::AnsweredEarly;
-                    node.telemetry.record(Event::OriginMisbehaved(early));
-                }
+                linter::inspect_early(node, rendition, self.wanted);
                 self.setbacks += 1;
             }
             Update::Older => {
@@ -381,21 +367,25 @@ async fn ask(node: &Arc<Node>, rendition: &Rendition, course: &Course) -> Result
         }
         status => return Err(Trouble::Status(status)),
     }
-    let playlist = parse(node, answer.text)?;
+    let playlist = parse(node, rendition, answer.text)?;
     let received = &answer.head.headers;
     let version = poll::version_of(node, address, playlist, received, answer.age);
     Ok(Said::Version(Box::new(version), poll::conditions(received)))
 }
 
-fn parse(node: &Node, text: Bytes) -> Result<MediaPlaylist, Failure> {
-    match Playlist::parse(text, &node.playlist_limits) {
-        Ok(Playlist::Media(playlist)) => Ok(playlist),
-        Ok(Playlist::Multivariant(_)) | Err(_) => {
-            let malformed = Misbehavior::PlaylistMalformed;
-            node.telemetry.record(Event::OriginMisbehaved(malformed));
-            Err(Failure::NotAPlaylist)
-        }
-    }
+fn parse(node: &Node, rendition: &Rendition, text: Bytes) -> Result<MediaPlaylist, Failure> {
+    let evidence = match Playlist::parse(text, &node.playlist_limits) {
+        Ok(Playlist::Media(playlist)) => return Ok(playlist),
+        Ok(Playlist::Multivariant(_)) => "it is a multivariant playlist now".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    linter::report(
+        node,
+        rendition,
+        Misbehavior::PlaylistMalformed,
+        format_args!("{evidence}"),
+    );
+    Err(Failure::NotAPlaylist)
 }
 
 fn directed_query(query: &str, position: Position) -> String {
@@ -459,8 +449,7 @@ pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Ver
         }
         Update::Older => {
             node.telemetry.record(Event::RegressionPrevented);
-            node.telemetry
-                .record(Event::OriginMisbehaved(Misbehavior::WentBack));
+            linter::inspect_regression(node, rendition, before.as_deref(), &playlist);
         }
         Update::Unchanged => {}
     }
@@ -469,6 +458,3 @@ pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Ver
 
 /// So many setbacks in a row may still be a blackout of a few seconds.
 const SETBACKS_YOUNG: u32 = 30;
-
-/// A parent's deadline is as exact as its timers and the way to it.
-const HOLD_TOLERANCE: Duration = Duration::from_millis(500);

@@ -134,7 +134,12 @@ fn judge_sample(node: &Node, address: &Address, now: Sample) -> Audience {
 
 /// Counts it, and logs an example with the evidence from time to time. Values are secrets.
 fn tell(node: &Node, address: &Address, what: Misbehavior, place: &Place) {
-    node.telemetry.record(Event::OriginMisbehaved(what));
+    node.telemetry.record(Event::OriginMisbehaved {
+        rule: what,
+        host: &address.host,
+        path: &address.path,
+        evidence: format_args!("{place}"),
+    });
     let key = address.key();
     let told = &node.hub.seen_uris.told;
     if !told.contains_key(&key) {

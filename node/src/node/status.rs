@@ -36,6 +36,7 @@ pub(super) fn of(node: &Node, is_draining: bool) -> Status {
             .map(|rendition| position(node, rendition))
             .collect(),
         renditions_total: renditions.len(),
+        lapses: node.telemetry.lapses(),
         figures: node.telemetry.snapshot(),
     }
 }

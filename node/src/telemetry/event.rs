@@ -4,6 +4,7 @@
 //! [`super::Telemetry::record`] only. Deliberately not here: names of metrics; events say what
 //! happened, the catalog says how it is counted.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -70,7 +71,16 @@ pub enum Event<'a> {
         counts: Counts,
     },
     /// A parent broke a rule that players rely on; the answer was used as well as it can be.
-    OriginMisbehaved(Misbehavior),
+    OriginMisbehaved {
+        /// Which one.
+        rule: Misbehavior,
+        /// The host of the playlist it was seen in.
+        host: &'a str,
+        /// The path of that playlist, as it is asked for.
+        path: &'a str,
+        /// How one can tell, in words, without secrets.
+        evidence: fmt::Arguments<'a>,
+    },
 }
 
 /// One finished request, as the access log and the metrics see it.

@@ -15,6 +15,7 @@ mod event;
 mod figures;
 mod handles;
 mod labels;
+mod lapses;
 mod redact;
 
 pub use access_log::{AccessLog, AccessLogError};
@@ -24,7 +25,8 @@ pub use event::{
 };
 pub use figures::{ConnectionsLevel, Figures, Levels, ParentLevel, PurgeLevel};
 pub(crate) use handles::StreamHandles;
-pub(crate) use redact::path as path_without_secrets;
+pub use lapses::{LapseExample, LapseReport};
+pub(crate) use redact::{path as path_without_secrets, uri as uri_without_secrets};
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -41,6 +43,7 @@ use crate::respond::{Failure, Outcome};
 use crate::upstream::Class;
 use handles::Handles;
 use labels::{FillReason, HoldResult, LabelValue, PurgeKind, PurgeState, StatusClass};
+use lapses::Lapses;
 
 /// The telemetry of one node.
 ///
@@ -54,6 +57,7 @@ pub struct Telemetry {
     access_log: Option<AccessLog>,
     levels: OnceLock<LevelsSource>,
     connections: OnceLock<OpenConnections>,
+    lapses: Lapses,
 }
 
 /// Where [`Levels`] come from.
@@ -76,6 +80,7 @@ impl Telemetry {
             access_log,
             levels: OnceLock::new(),
             connections: OnceLock::new(),
+            lapses: Lapses::default(),
         }
     }
 
@@ -143,7 +148,16 @@ impl Telemetry {
             Event::SecondAttemptEnded(result) => handles.second_attempts.at(result).add(1),
             Event::NextObjectAnnounced(became) => handles.next_objects.at(became).add(1),
             Event::RegressionPrevented => handles.regressions.add(1),
-            Event::OriginMisbehaved(rule) => handles.misbehavior.at(rule).add(1),
+            Event::OriginMisbehaved {
+                rule,
+                host,
+                path,
+                evidence,
+            } => {
+                handles.misbehavior.at(rule).add(1);
+                let now = self.clock.uptime();
+                self.lapses.note(rule, (host, path), evidence, now);
+            }
         }
     }
 
@@ -186,6 +200,11 @@ impl Telemetry {
     pub fn render(&self) -> String {
         self.show_levels(&self.levels());
         self.rendered.render()
+    }
+
+    /// Returns what parents did wrong, with examples of it.
+    pub fn lapses(&self) -> LapseReport {
+        self.lapses.report(self.clock.uptime())
     }
 
     /// Returns the main numbers.

@@ -24,6 +24,20 @@ pub(crate) fn path(path: &str) -> String {
     kept
 }
 
+/// Returns the reference without the values of its query, and as [`path`].
+pub(crate) fn uri(reference: &str) -> String {
+    let (before, after) = match reference.split_once('?') {
+        Some((before, after)) => (before, Some(after)),
+        None => (reference, None),
+    };
+    let mut kept = path(before);
+    if let Some(after) = after {
+        kept.push('?');
+        kept.push_str(&query(after));
+    }
+    kept
+}
+
 /// Returns the query with the values of delivery directives only, and its length bounded.
 pub(super) fn query(query: &str) -> String {
     let mut kept = String::new();
@@ -108,6 +122,15 @@ mod tests {
         for (sent, logged) in cases {
             assert_eq!(path(sent), logged, "{sent}");
         }
+    }
+
+    #[test]
+    fn a_reference_keeps_its_path_and_the_names_of_its_parameters() {
+        assert_eq!(uri("seg7.1.m4s"), "seg7.1.m4s");
+        assert_eq!(
+            uri("https://h/a/p.m4s?token=s3cret"),
+            "https://h/a/p.m4s?token=-"
+        );
     }
 
     #[test]

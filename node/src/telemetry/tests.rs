@@ -272,7 +272,13 @@ async fn what_runs_is_a_level_and_what_ran_is_a_count() {
     telemetry.record(Event::RegressionPrevented);
     telemetry.record(Event::ChainFailed(Failure::ParentTimedOut));
     telemetry.record(Event::ChainStopped);
-    telemetry.record(Event::OriginMisbehaved(Misbehavior::AnsweredEarly));
+    telemetry.record(Event::OriginMisbehaved {
+        rule: Misbehavior::AnsweredEarly,
+        host: "live.example",
+        path: "/live/v0.m3u8",
+        evidence: format_args!("at once"),
+    });
+    assert_eq!(telemetry.lapses().recent[0].evidence, "at once");
     let figures = telemetry.snapshot();
     assert_eq!(
         (
