@@ -174,7 +174,23 @@ function showFigures(figures, cacheStatus) {
   showFlow(figures, edges, shield, seconds);
   fillRows("nodes", nodes.map(nodeRow));
   fillRows("kinds", Object.entries(figures.origin.by_kind).filter(([, k]) => k.objects > 0).map(kindRow));
+  showLapses(figures.lapses);
   showLinks(figures.addresses);
+}
+
+// What the shield saw the origin do wrong; the same stands in its /status.
+function showLapses({ total, recent }) {
+  byId("lapses").classList.toggle("some", total > 0);
+  const last = recent[0];
+  show("lapses-line", last
+    ? `${count(total)} lapses, last: ${last.rule.replaceAll("_", " ")}, ${last.evidence}`
+    : "no lapses");
+  byId("lapses-list").replaceChildren(...recent.map(({ rule, path, evidence, times, seconds_ago: ago }) => {
+    const item = document.createElement("li");
+    const when = ago > 0 ? `${duration(ago)} ago` : "now";
+    item.textContent = `${rule.replaceAll("_", " ")}, ${count(times)} times, ${when}: ${path}: ${evidence}`;
+    return item;
+  }));
 }
 
 function withRates(node, seconds) {

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 use lab::origin::{Counts, Fault, Origin};
 use node::Clock;
-use node::telemetry::{Figures, Telemetry};
+use node::telemetry::{Figures, LapseReport, Telemetry};
 use serde::Serialize;
 
 use super::Cdn;
@@ -21,6 +21,7 @@ pub(super) struct Watched {
 
 struct Everything {
     nodes: Vec<WatchedNode>,
+    shield: Arc<Telemetry>,
     origin: Arc<Origin>,
     links: Vec<Link>,
 }
@@ -40,6 +41,8 @@ struct Shown<'a> {
     uptime: f64,
     nodes: Vec<ShownNode>,
     origin: Counts,
+    /// What the shield has caught the origin doing wrong, as its `/status` says it.
+    lapses: LapseReport,
     notices: Vec<String>,
     addresses: &'a [Link],
 }
@@ -75,6 +78,7 @@ impl Watched {
         };
         let everything = Everything {
             nodes: edges.chain([shield]).collect(),
+            shield: Arc::clone(cdn.shield.telemetry()),
             origin: Arc::clone(cdn.origin.origin()),
             links,
         };
@@ -90,12 +94,14 @@ impl Watched {
             .unwrap_or_default();
         let origin = running.map(|running| running.origin.counts());
         let origin = origin.unwrap_or_default();
+        let lapses = running.map(|running| running.shield.lapses());
         let shown = Shown {
             at: u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
             uptime: self.clock.uptime().as_secs_f64(),
             notices: notices(self.faults, &nodes),
             nodes,
             origin,
+            lapses: lapses.unwrap_or_default(),
             addresses: running.map(|running| &*running.links).unwrap_or_default(),
         };
         serde_json::to_vec(&shown)
@@ -150,6 +156,10 @@ mod tests {
         let text = Watched::starting_now(&[]).as_json();
         let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(json["nodes"], serde_json::json!([]));
+        assert_eq!(
+            json["lapses"],
+            serde_json::json!({ "total": 0, "recent": [] })
+        );
         assert!(json["at"].as_u64().unwrap() > 1_700_000_000_000);
     }
 
