@@ -12,6 +12,8 @@ use node::rules::{Preset, Rule};
 use tokio::time::Instant;
 
 const PLAYLIST: &str = "/live/v0/playlist.m3u8";
+/// The duration of a part of [`Live`].
+const PART: Duration = Duration::from_millis(500);
 
 #[test]
 fn ca_09_fm_05_a_no_cache_playlist_is_followed_by_one_chain_for_everybody() {
@@ -101,6 +103,33 @@ fn ca_23_a_playlist_that_cannot_be_renewed_is_a_success_for_a_while_and_then_an_
         let back = viewer.get(PLAYLIST).await;
         assert!(back.text().contains("seg2.1.m4s"));
     });
+}
+
+#[test]
+fn ca_23_a_playlist_goes_on_within_a_part_per_node_of_its_parents_return() {
+    for outage in [700, 2_100, 3_900, 9_900].map(Duration::from_millis) {
+        cdn(|t| async move {
+            let origin = t.origin("origin");
+            let live = Live::start(&origin, PLAYLIST, 8);
+            let _shield = t.node("shield", &["origin"]);
+            let _edge = t.node("edge", &["shield"]);
+            let viewer = t.viewer("edge");
+            viewer.get(PLAYLIST).await;
+            t.network().set_up("origin", false);
+            origin.cut_connections();
+            pass(outage).await;
+            // A player's last request before its buffer is empty: it is held through the return.
+            let held = viewer.start(&format!("{PLAYLIST}?_HLS_msn=2&_HLS_part=0"));
+            live.publish_many(u64::try_from(outage.as_millis()).unwrap() / 500);
+            t.network().set_up("origin", true);
+            let returned = Instant::now();
+            let received = held.await.unwrap();
+            assert_eq!(received.text(), live.text());
+            let late = returned.elapsed();
+            // Each of two nodes asks once a part.
+            assert!(late <= 2 * PART, "{late:?} after {outage:?}");
+        });
+    }
 }
 
 #[test]
