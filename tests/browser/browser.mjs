@@ -41,8 +41,8 @@ export async function openDemoPage(page, base) {
   await page.goto(`${base}/`);
 }
 
-// Returns what opens an empty page of the same origin and lets a player play `path` on it.
-export function openPlayer(player, path) {
+// Returns what opens an empty page of the same origin and lets a player play `path`, which has that format, on it.
+export function openPlayer(player, path, format) {
   return async (page, base) => {
     const html = "<!doctype html><link rel=\"icon\" href=\"data:,\"><title>player</title>"
       + "<video id=\"video\" muted playsinline width=\"640\" height=\"360\"></video>";
@@ -52,7 +52,7 @@ export function openPlayer(player, path) {
     await page.unrouteAll();
     if (LIBRARIES[player]) await page.addScriptTag({ path: join(HERE, "node_modules", LIBRARIES[player]) });
     await page.addScriptTag({ path: join(HERE, "page", "players.js") });
-    await page.evaluate(([name, url]) => globalThis.seawall.play(name, url), [player, `${base}${path}`]);
+    await page.evaluate((args) => globalThis.seawall.play(...args), [player, `${base}${path}`, format]);
   };
 }
 

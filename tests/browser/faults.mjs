@@ -11,10 +11,10 @@ const GONE_SECONDS = 2;
 const BEFORE_SECONDS = 3;   // of undisturbed play that is recorded
 
 const PLAYERS = [
-  { player: "hls.js", format: "LL-HLS", open: openPlayer("hlsjs", "/live/index.m3u8") },
-  { player: "Shaka", format: "LL-HLS", open: openPlayer("shaka", "/live/index.m3u8") },
-  { player: "dash.js", format: "LL-DASH", open: openPlayer("dashjs", "/live/manifest.mpd") },
-  { player: "Shaka", format: "LL-DASH", open: openPlayer("shaka", "/live/manifest.mpd") },
+  { player: "hls.js", format: "LL-HLS", open: openPlayer("hlsjs", "/live/index.m3u8", "LL-HLS") },
+  { player: "Shaka", format: "LL-HLS", open: openPlayer("shaka", "/live/index.m3u8", "LL-HLS") },
+  { player: "dash.js", format: "LL-DASH", open: openPlayer("dashjs", "/live/manifest.mpd", "LL-DASH") },
+  { player: "Shaka", format: "LL-DASH", open: openPlayer("shaka", "/live/manifest.mpd", "LL-DASH") },
 ];
 
 const FAULTS = [

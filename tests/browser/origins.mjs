@@ -77,7 +77,7 @@ export async function playOrigin(name, binary, seconds, only, check) {
     for (const [player, format, library, kind] of known.plays) {
       const label = `${name}: ${player} ${format}`;
       if (!label.includes(only)) continue;
-      const run = { name: label.replaceAll(/[^a-zA-Z.]+/g, "-"), open: openPlayer(library, origin[kind]), seconds };
+      const run = { name: label.replaceAll(/[^a-zA-Z.]+/g, "-"), open: openPlayer(library, origin[kind], format), seconds };
       const one = await watch(browser, tiers.base, run);
       seen.push({ ...one, format });
       check(`${label}: plays to the end`, one.is_playing, `${one.freezes.count} freezes`);

@@ -47,9 +47,9 @@ const DASH = "/plain/manifest.mpd";
 
 const SHORT = [
   { name: "hls.js", open: openDemoPage, needsDemo: true },
-  { name: "dash.js", open: openPlayer("dashjs", LL_DASH) },
-  { name: "Shaka LL-HLS", open: openPlayer("shaka", LL_HLS) },
-  { name: "Shaka LL-DASH", open: openPlayer("shaka", LL_DASH), latencyMax: DASH_LATENCY_MAX_SECONDS },
+  { name: "dash.js", open: openPlayer("dashjs", LL_DASH, "LL-DASH") },
+  { name: "Shaka LL-HLS", open: openPlayer("shaka", LL_HLS, "LL-HLS") },
+  { name: "Shaka LL-DASH", open: openPlayer("shaka", LL_DASH, "LL-DASH"), latencyMax: DASH_LATENCY_MAX_SECONDS },
 ];
 
 const MATRIX = [
@@ -57,7 +57,7 @@ const MATRIX = [
   ["dash.js", "LL-DASH", "dashjs", LL_DASH], ["Shaka", "LL-DASH", "shaka", LL_DASH],
   ["hls.js", "HLS", "hlsjs", HLS], ["Shaka", "HLS", "shaka", HLS], ["native", "HLS", "native", HLS],
   ["dash.js", "DASH", "dashjs", DASH], ["Shaka", "DASH", "shaka", DASH],
-].map(([player, format, library, path]) => ({ name: `${player} ${format}`, format, open: openPlayer(library, path) }));
+].map(([player, format, library, path]) => ({ name: `${player} ${format}`, format, open: openPlayer(library, path, format) }));
 
 const results = [];
 function check(name, isOk, detail) {

@@ -1,4 +1,4 @@
-// How each player is told to play, and what it reports: `seawall.play(player, url)` on an otherwise empty page.
+// How each player is told to play, and what it reports: `seawall.play(player, url, format)` on an otherwise empty page.
 //
 // Players get the settings that their own documentation gives for low latency and no others: what is tested is what
 // they do by themselves. Read by `browser.mjs` as `seawall.viewer`, which the page of `seawall demo` has, too.
@@ -24,11 +24,11 @@ const viewer = {
 
 globalThis.seawall = {
   viewer,
-  async play(player, url) {
+  async play(player, url, format) {
     const video = document.querySelector("video");
     video.addEventListener("playing", () => { viewer.playing = true; });
     video.addEventListener("waiting", () => { if (viewer.playing && !video.seeking) viewer.waiting += 1; });
-    const latency = await { hlsjs: playHlsJs, shaka: playShaka, dashjs: playDashJs, native: playNative }[player](video, url);
+    const latency = await { hlsjs: playHlsJs, shaka: playShaka, dashjs: playDashJs, native: playNative }[player](video, url, format);
     setInterval(() => { viewer.latency = latency() || null; }, 250);
   },
 };
@@ -105,13 +105,13 @@ function shakaName(code) {
   return Object.entries(shaka.util.Error.Code).find(([, value]) => value === code)?.[0] ?? String(code);
 }
 
-function playDashJs(video, url) {
+function playDashJs(video, url, format) {
   viewer.player = `dash.js ${dashjs.Version ?? ""}`;
   const player = dashjs.MediaPlayer().create();
   player.updateSettings({
     streaming: {
-      delay: { liveDelay: 2 },
-      liveCatchup: { enabled: true },
+      // Closer than two segments only where segments are there before they are complete.
+      ...(format === "LL-DASH" ? { delay: { liveDelay: 2 }, liveCatchup: { enabled: true } } : {}),
       // Without this it asks a public time server.
       utcSynchronization: {
         defaultTimingSource: { scheme: "urn:mpeg:dash:utc:http-iso:2014", value: `${location.origin}/.seawall/time` },
