@@ -110,7 +110,11 @@ function follow(page) {
     const range = request.headers().range;
     log.requests.push({ at: Math.round(startTime), head_ms: Math.round(responseStart), end_ms: Math.round(responseEnd), outcome, range, url: request.url() });
   };
-  page.on("requestfinished", async (request) => note(request, String((await request.response())?.status())));
+  page.on("requestfinished", async (request) => {
+    // A page that closes meanwhile takes the answer with it.
+    const response = await request.response().catch(() => null);
+    if (response) note(request, String(response.status()));
+  });
   // What a player cancels is its own decision; what breaks is not.
   page.on("requestfailed", (request) => note(request, request.failure()?.errorText ?? "failed"));
   page.on("console", (message) => { if (message.type() === "error") log.messages.push(message.text()); });

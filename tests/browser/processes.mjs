@@ -21,6 +21,9 @@ const DRAIN_SECONDS = 10;
 
 const running = [];
 
+// However this process ends, nothing that it started outlives it.
+process.once("exit", () => { for (const { child } of running) child.kill("SIGKILL"); });
+
 export async function within(limitSeconds, promise, otherwise) {
   let timer;
   const limit = new Promise((_, failed) => {
