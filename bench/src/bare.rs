@@ -13,7 +13,7 @@ use bytes::Bytes;
 use clap::Parser;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use node::listen::{Bound, CertificateSource, ListenConfig, ListenLimits};
+use node::listen::{Bound, CertificateSource, Congestion, ListenConfig, ListenLimits, QuicConfig};
 use node::{Body, Exchange, Peer, Upload};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,15 @@ struct Arguments {
     /// Worker threads.
     #[arg(long, default_value_t = 1)]
     workers: usize,
+    /// Congestion control of HTTP/3.
+    #[arg(long, value_parser = congestion, default_value = "steady")]
+    congestion: Congestion,
+}
+
+fn congestion(name: &str) -> Result<Congestion, String> {
+    let mut all = Congestion::ALL.into_iter();
+    all.find(|one| one.name() == name)
+        .ok_or_else(|| format!("one of {:?}", Congestion::ALL.map(Congestion::name)))
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -42,6 +51,9 @@ async fn main() -> anyhow::Result<()> {
         https: vec![arguments.https],
         http: vec![arguments.http],
         http3: true,
+        quic: QuicConfig {
+            congestion: arguments.congestion,
+        },
         certificate: Some(CertificateSource::SelfSigned(Vec::new())),
         workers: arguments.workers,
         limits: ListenLimits::default(),

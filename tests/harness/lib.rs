@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use node::Clock;
-use node::listen::{ListenConfig, ListenLimits};
+use node::listen::{ListenConfig, ListenLimits, QuicConfig};
 use node::node::{LiveConfig, Node, NodeConfig, NodeLimits, PurgeConfig};
 use node::purge::{ChildrenConfig, WhenLagging};
 use node::rules::Rules;
@@ -138,6 +138,7 @@ pub fn config(name: &str, parents: &[&str]) -> NodeConfig {
             https: Vec::new(),
             http: Vec::new(),
             http3: false,
+            quic: QuicConfig::default(),
             certificate: None,
             workers: 1,
             limits: ListenLimits::default(),

@@ -10,8 +10,10 @@ use super::problem::Wrong;
 use super::purge::{Purge, read_purge};
 use super::rules::{read_live as read_live_rule, read_rules};
 use super::section::{Item, Section};
-use super::values::{byte_size, count, duration, file, file_to_write, flag, name, percent, text};
-use crate::listen::{CertificateSource, ListenConfig, ListenLimits};
+use super::values::{
+    byte_size, count, duration, file, file_to_write, flag, name, one_of, percent, text,
+};
+use crate::listen::{CertificateSource, Congestion, ListenConfig, ListenLimits, QuicConfig};
 use crate::node::{AccessLogConfig, AdminConfig, LiveConfig, NodeConfig, NodeLimits};
 use crate::rules::{LiveRule, QueryRule, Rules};
 use crate::upstream::{ParentConfig, Selection, UpstreamConfig, UpstreamLimits};
@@ -50,6 +52,7 @@ impl Common {
                 https: Vec::new(),
                 http: Vec::new(),
                 http3: false,
+                quic: QuicConfig::default(),
                 certificate: None,
                 workers: cores(),
                 limits: ListenLimits::default(),
@@ -140,6 +143,7 @@ fn read_listen(mut section: Section<'_>) -> ListenConfig {
             "HTTP/3 runs on the addresses of `https`",
         );
     }
+    let quic = read_quic(section.table("quic"));
     let certificate = read_certificate(&mut section, !https.is_empty());
     let workers = section.value("workers", cores(), count(1..=WORKERS_MAX));
     let limits = read_listen_limits(section.table("limits"));
@@ -147,9 +151,21 @@ fn read_listen(mut section: Section<'_>) -> ListenConfig {
         https,
         http,
         http3,
+        quic,
         certificate,
         workers,
         limits,
+    }
+}
+
+fn read_quic(mut section: Section<'_>) -> QuicConfig {
+    let default = QuicConfig::default();
+    QuicConfig {
+        congestion: section.value(
+            "congestion",
+            default.congestion,
+            one_of(&Congestion::ALL, Congestion::name),
+        ),
     }
 }
 

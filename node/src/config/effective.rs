@@ -112,6 +112,11 @@ impl Effective {
             None => {}
         }
         self.line("workers", listen.workers);
+        if listen.http3 {
+            let quic = &listen.quic;
+            self.table("listen.quic");
+            self.line("congestion", quoted(quic.congestion.name()));
+        }
         let limits = &listen.limits;
         self.table("listen.limits");
         self.line(

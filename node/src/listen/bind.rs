@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio_util::sync::CancellationToken;
 
 use super::quic::filter;
-use super::quic::{QuicKeys, WORKERS_MAX};
+use super::quic::{QuicConfig, QuicKeys, WORKERS_MAX};
 use super::serving::{Serving, start};
 use super::tls::{CertificateError, Certificates, TlsConfigs};
 use super::{ListenConfig, ListenLimits};
@@ -43,6 +43,7 @@ pub(super) struct Secure {
     pub(super) certificates: Arc<Certificates>,
     pub(super) tls: TlsConfigs,
     pub(super) quic: Arc<QuicKeys>,
+    pub(super) quic_config: QuicConfig,
 }
 
 /// The sockets of one worker.
@@ -214,6 +215,7 @@ fn secure(config: &ListenConfig) -> Result<Option<Secure>, BindError> {
         tls: TlsConfigs::new(Arc::clone(&certificates)).map_err(BindError::Tls)?,
         certificates,
         quic: Arc::new(QuicKeys::random()),
+        quic_config: config.quic.clone(),
     }))
 }
 
@@ -364,6 +366,7 @@ mod tests {
             https: https.to_vec(),
             http: http.to_vec(),
             http3: true,
+            quic: QuicConfig::default(),
             certificate: Some(CertificateSource::SelfSigned(Vec::new())),
             workers: 2,
             limits: ListenLimits::default(),

@@ -24,6 +24,7 @@ use std::time::Duration;
 pub(crate) use quic::IncomingBody;
 
 pub use bind::{Addresses, BindError, Bound, Transport};
+pub use quic::{Congestion, QuicConfig};
 pub use serving::{Drained, OpenConnections, Serving};
 pub use tcp::serve_stream;
 pub use tls::{CertificateError, Certificates};
@@ -37,6 +38,8 @@ pub struct ListenConfig {
     pub http: Vec<SocketAddr>,
     /// Whether the `https` addresses also speak HTTP/3 over QUIC.
     pub http3: bool,
+    /// How HTTP/3 connections carry responses.
+    pub quic: QuicConfig,
     /// Where the certificate comes from; required when `https` is not empty.
     pub certificate: Option<CertificateSource>,
     /// Worker threads, each with one current-thread runtime.

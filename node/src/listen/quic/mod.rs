@@ -2,8 +2,8 @@
 //!
 //! What is here: the endpoint of each worker, its settings, and which connections it takes. Who
 //! calls it: `serving`. Below it: `connection` drives one connection, `adapter` is what h3 sees of
-//! quinn, `response` writes one response, `incoming` reads the content of a request, `steering` and `filter` bring packets to their worker.
-//! Deliberately not here: 0-RTT, see `tls`.
+//! quinn, `response` writes one response, `incoming` reads the content of a request, `steering` and `filter` bring packets to their worker,
+//! `transport` and `steady` say how much is under way. Deliberately not here: 0-RTT, see `tls`.
 
 mod adapter;
 mod connection;
@@ -13,7 +13,9 @@ mod head;
 mod incoming;
 mod priority;
 mod response;
+mod steady;
 mod steering;
+mod transport;
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use aws_lc_rs::{hkdf, hmac};
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +35,7 @@ use crate::exchange::Exchange;
 
 pub(crate) use incoming::IncomingBody;
 pub(super) use steering::{WORKERS_MAX, WorkerIndex};
+pub use transport::{Congestion, QuicConfig};
 
 /// Secrets that all workers share, so that any of them can answer for any other.
 pub(super) struct QuicKeys {
@@ -76,30 +79,11 @@ pub(super) fn endpoint(
         .expect("the QUIC settings offer TLS 1.3 and its mandatory cipher suite");
     let mut server = ServerConfig::new(Arc::new(crypto), Arc::clone(&secure.quic.token) as _);
     server
-        .transport_config(Arc::new(transport(limits)))
+        .transport_config(Arc::new(transport::transport(&secure.quic_config, limits)))
         .max_incoming(limits::QUIC_HANDSHAKES_WAITING_MAX)
         .incoming_buffer_size(limits::QUIC_HANDSHAKE_BYTES_MAX)
         .incoming_buffer_size_total(limits::QUIC_HANDSHAKES_BYTES_MAX);
     Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))
-}
-
-fn transport(limits: &ListenLimits) -> TransportConfig {
-    let mut transport = TransportConfig::default();
-    transport
-        .max_concurrent_bidi_streams(limits.streams_per_connection_max.into())
-        .max_concurrent_uni_streams(VarInt::from_u32(limits::CLIENT_UNI_STREAMS_MAX))
-        .stream_receive_window(VarInt::from_u32(limits::REQUEST_STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(limits::REQUEST_CONNECTION_WINDOW_BYTES))
-        .send_window(limits::QUIC_SEND_WINDOW_BYTES)
-        .datagram_receive_buffer_size(None)
-        .initial_rtt(limits::QUIC_INITIAL_RTT)
-        .keep_alive_interval(Some(limits::PING_INTERVAL))
-        .max_idle_timeout(Some(
-            limits::QUIC_SILENCE_MAX
-                .try_into()
-                .expect("30 s fit a varint"),
-        ));
-    transport
 }
 
 /// Takes the connections of one endpoint until it is closed.

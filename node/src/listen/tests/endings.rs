@@ -158,6 +158,7 @@ async fn a_reloaded_certificate_is_shown_by_the_next_handshake() {
         https: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         http: Vec::new(),
         http3: true,
+        quic: QuicConfig::default(),
         certificate: Some(CertificateSource::Files {
             certificate: path("crt"),
             key: path("key"),

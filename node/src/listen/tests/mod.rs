@@ -122,6 +122,7 @@ impl Server {
             https: vec![any],
             http: vec![any],
             http3: true,
+            quic: QuicConfig::default(),
             certificate: Some(CertificateSource::SelfSigned(Vec::new())),
             workers,
             limits,
