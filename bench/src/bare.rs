@@ -53,6 +53,7 @@ async fn main() -> anyhow::Result<()> {
         http3: true,
         quic: QuicConfig {
             congestion: arguments.congestion,
+            ..QuicConfig::default()
         },
         certificate: Some(CertificateSource::SelfSigned(Vec::new())),
         workers: arguments.workers,

@@ -75,6 +75,20 @@ pub(crate) async fn answer(
     Box::pin(forward(node, request, kind, asked, found, reason)).await
 }
 
+/// Answers from the store alone, if that takes no fill, no wait, and starts nothing.
+pub(crate) async fn at_once(node: &Arc<Node>, request: &Request, kind: Kind) -> Option<Answer> {
+    let asked = Asked::of(node, request, kind);
+    let Lookup::Found(stored) = node.store.get(&asked.key, &asked.fields) else {
+        return None;
+    };
+    // Slices that are not there would be brought.
+    let is_whole = stored.body.sliced().is_none() && stored.body.len_if_complete().is_some();
+    match judge(&stored, &asked.directives, node.clock.now()) {
+        Use::Fresh if is_whole => hit(node, request, kind, &stored).await.ok(),
+        Use::Fresh | Use::WhileRevalidating | Use::IfError | Use::Revalidate => None,
+    }
+}
+
 /// Asks a parent, and falls back on what was found where that may replace an error.
 async fn forward(
     node: &Arc<Node>,

@@ -20,6 +20,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use media::Kind;
 
 use crate::body::Body;
+use crate::early::{self, Handshake};
 use crate::interim::InterimOutbox;
 use crate::live::{ConnectionHolds, Holder};
 use crate::node::Node;
@@ -54,6 +55,7 @@ impl Exchange for Arc<Node> {
         let mut admitted = Request::admit(request, &self.admission());
         if let Ok(request) = &mut admitted {
             request.interim = peer.interim.clone();
+            request.handshake.clone_from(&peer.handshake);
             let address = peer.address.ip();
             request.holder = Holder {
                 client: Client::of(address, &request.fields, &self.live.forwarders),
@@ -93,10 +95,16 @@ async fn answer(
 ) -> Result<Answer, Failure> {
     let (plan, kind) = route::plan(node, request);
     record.admitted(request, kind);
-    let mut answer = match plan {
-        Plan::Preflight => return Ok(respond::preflight()),
-        Plan::Refuse(failure) => return Err(failure),
-        Plan::Live(rendition) => {
+    let early = match &request.handshake {
+        None => None,
+        Some(handshake) => Box::pin(early::answer(node, request, handshake, &plan, kind)).await,
+    };
+    let is_early = early.is_some();
+    let mut answer = match (early, plan) {
+        (Some(answer), _) => answer,
+        (None, Plan::Preflight) => return Ok(respond::preflight()),
+        (None, Plan::Refuse(failure)) => return Err(failure),
+        (None, Plan::Live(rendition)) => {
             record.may_be_held();
             match Box::pin(live::answer(node, request, &rendition)).await? {
                 Some(answer) => answer,
@@ -104,9 +112,9 @@ async fn answer(
                 None => cached::answer(node, request, kind).await?,
             }
         }
-        Plan::Time => dash::tell(node),
-        Plan::Cached => cached::answer(node, request, kind).await?,
-        Plan::Relay => Box::pin(relay::answer(node, request, upload)).await?,
+        (None, Plan::Time) => dash::tell(node),
+        (None, Plan::Cached) => cached::answer(node, request, kind).await?,
+        (None, Plan::Relay) => Box::pin(relay::answer(node, request, upload)).await?,
     };
     let is_index = matches!(
         kind,
@@ -122,7 +130,10 @@ async fn answer(
     if is_index && answer.status.is_redirection() {
         redirect::keep_query(node, request, &mut answer.fields);
     }
-    if let Some(cmcd) = record.cmcd() {
+    if let Some(cmcd) = record.cmcd()
+        && !is_early
+    {
+        // What it starts would be started again by whoever repeats an early request.
         next_objects::fetch(node, request, cmcd);
     }
     if request.wants == Wants::HeadOnly {
@@ -169,6 +180,8 @@ pub struct Peer {
     pub interim: InterimOutbox,
     /// The requests of the connection that are held.
     pub held: ConnectionHolds,
+    /// The handshake of the connection, as long as it is not done.
+    pub handshake: Option<Handshake>,
 }
 
 /// A version of HTTP as a connection speaks it.

@@ -13,6 +13,7 @@ pub mod clock;
 mod coding;
 pub mod config;
 pub mod dash;
+mod early;
 pub mod exchange;
 pub mod explain;
 mod fill;
@@ -38,5 +39,6 @@ pub mod upstream;
 
 pub use body::Body;
 pub use clock::Clock;
+pub use early::Handshake;
 pub use exchange::{Exchange, Peer, Protocol};
 pub use upload::Upload;

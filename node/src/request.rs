@@ -20,6 +20,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::Instant;
 
+use crate::early::Handshake;
 use crate::interim::InterimOutbox;
 use crate::live::Holder;
 use crate::respond::Failure;
@@ -46,6 +47,8 @@ pub struct Request {
     pub interim: InterimOutbox,
     /// For whom it is held, if it is.
     pub holder: Holder,
+    /// The handshake of its connection, if that was not done when it came.
+    pub handshake: Option<Handshake>,
     key: CacheKey,
     rendition_key: CacheKey,
     /// The query as the viewer sent it, with what belongs to no key.
@@ -188,6 +191,7 @@ impl Request {
             fields: head.headers,
             interim: InterimOutbox::default(),
             holder: Holder::default(),
+            handshake: None,
             is_ahead: false,
             received_at: Instant::now(),
         })

@@ -10,6 +10,7 @@ mod caching;
 mod coding;
 mod collapsing;
 mod dash;
+mod early;
 mod epochs;
 mod faults;
 mod gating;

@@ -166,6 +166,8 @@ fn read_quic(mut section: Section<'_>) -> QuicConfig {
             default.congestion,
             one_of(&Congestion::ALL, Congestion::name),
         ),
+        early_data: section.value("early_data", default.early_data, flag),
+        sessions_max: section.value("sessions_max", default.sessions_max, count(1..=10_000_000)),
     }
 }
 

@@ -116,6 +116,8 @@ impl Effective {
             let quic = &listen.quic;
             self.table("listen.quic");
             self.line("congestion", quoted(quic.congestion.name()));
+            self.line("early_data", quic.early_data);
+            self.line("sessions_max", quic.sessions_max);
         }
         let limits = &listen.limits;
         self.table("listen.limits");

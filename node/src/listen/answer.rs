@@ -127,6 +127,7 @@ mod tests {
             is_secure: true,
             interim: InterimOutbox::default(),
             held: ConnectionHolds::default(),
+            handshake: None,
         });
         let request = Request::builder()
             .method(method)

@@ -212,7 +212,7 @@ fn secure(config: &ListenConfig) -> Result<Option<Secure>, BindError> {
     };
     let certificates = Certificates::load(source)?;
     Ok(Some(Secure {
-        tls: TlsConfigs::new(Arc::clone(&certificates)).map_err(BindError::Tls)?,
+        tls: TlsConfigs::new(Arc::clone(&certificates), &config.quic).map_err(BindError::Tls)?,
         certificates,
         quic: Arc::new(QuicKeys::random()),
         quic_config: config.quic.clone(),

@@ -79,6 +79,7 @@ pub(super) async fn serve_clear<IO, S>(
         is_secure: false,
         interim: interim_of(protocol),
         held: ConnectionHolds::default(),
+        handshake: None,
     };
     let connection = Connection {
         answerer,
@@ -126,6 +127,7 @@ pub(super) async fn serve_tls<IO, S>(
         is_secure: true,
         interim: interim_of(protocol),
         held: ConnectionHolds::default(),
+        handshake: None,
     };
     let connection = Connection {
         answerer,

@@ -3,8 +3,8 @@
 //! What is here: a certificate from files or made on the spot, swapped without a restart, and one
 //! `rustls` configuration per transport that every worker shares. Who calls it: `Bound::bind`; an
 //! operator's reload calls [`Certificates::reload`]. Deliberately not here: client certificates and
-//! ACME. TLS 1.3 early data is off: a replayed request is only harmless on a cache hit, and what is
-//! a hit is not known here.
+//! ACME, and what is done about a request that comes as early data (`early`): over QUIC it may come, over TCP
+//! not, because hyper cannot tell it from the others.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::CertificateSource;
+use super::{CertificateSource, QuicConfig};
 
 /// The certificate that the listeners show, and where it came from.
 #[derive(Debug)]
@@ -149,9 +149,12 @@ pub(super) struct TlsConfigs {
 
 impl TlsConfigs {
     /// Builds the settings around `certificates`.
-    pub(super) fn new(certificates: Arc<Certificates>) -> Result<Self, rustls::Error> {
+    pub(super) fn new(
+        certificates: Arc<Certificates>,
+        quic: &QuicConfig,
+    ) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        // One key for both transports: a player that changes from TCP to QUIC resumes.
+        // Without early data one key for both transports: a player that changes from TCP to QUIC resumes.
         let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
         let config = |versions, alpn: &[&[u8]]| {
             let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider));
@@ -160,15 +163,34 @@ impl TlsConfigs {
                 .with_no_client_auth()
                 .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
             config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-            config.ticketer = Arc::clone(&ticketer);
             config.max_early_data_size = 0;
-            Ok::<_, rustls::Error>(Arc::new(config))
+            Ok::<_, rustls::Error>(config)
         };
+        let mut tcp = config(rustls::ALL_VERSIONS, &[b"h2", b"http/1.1"])?;
+        let mut http3 = config(&[&rustls::version::TLS13], &[b"h3"])?;
+        if quic.early_data {
+            accept_early_data(&mut http3, quic.sessions_max);
+        } else {
+            http3.ticketer = Arc::clone(&ticketer);
+        }
+        tcp.ticketer = ticketer;
         Ok(Self {
-            tcp: config(rustls::ALL_VERSIONS, &[b"h2", b"http/1.1"])?,
-            quic: config(&[&rustls::version::TLS13], &[b"h3"])?,
+            tcp: Arc::new(tcp),
+            quic: Arc::new(http3),
         })
     }
+}
+
+/// Lets sessions be resumed with early data.
+///
+/// Each ticket names a session in memory that is forgotten when it is used: a first flight that somebody sends once more resumes
+/// nothing, and what is early in it is never read (RFC 8446 8.1). rustls takes early data on no other terms.
+fn accept_early_data(config: &mut rustls::ServerConfig, sessions_max: usize) {
+    config.session_storage = rustls::server::ServerSessionMemoryCache::new(sessions_max);
+    // A client of HTTP/3 has one connection: a second ticket is hardly ever used.
+    config.send_tls13_tickets = 1;
+    // RFC 9001 4.6.1: all or nothing; how much it is, is bounded by the windows of QUIC.
+    config.max_early_data_size = u32::MAX;
 }
 
 fn load(source: &CertificateSource) -> Result<CertifiedKey, CertificateError> {

@@ -13,6 +13,7 @@
 //! Who calls it: `connection`. Deliberately not here: clients, datagrams, streams a server would open
 //! in both directions.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -84,6 +85,8 @@ struct Asked<T> {
 pub(super) struct H3Quic {
     opener: Opener,
     next_request: ReusableBoxFuture<'static, Asked<(quinn::SendStream, quinn::RecvStream)>>,
+    /// The first request, if it was waited for before h3 asked.
+    first_request: Option<Asked<(quinn::SendStream, quinn::RecvStream)>>,
     next_uni: ReusableBoxFuture<'static, Asked<quinn::RecvStream>>,
     doors: Doors,
     frame_bytes_max: u64,
@@ -95,12 +98,19 @@ impl H3Quic {
         let doors = Doors::default();
         let this = Self {
             next_request: ReusableBoxFuture::new(accept_request(connection.clone())),
+            first_request: None,
             next_uni: ReusableBoxFuture::new(accept_uni(connection.clone())),
             opener: Opener::new(connection),
             doors: doors.clone(),
             frame_bytes_max,
         };
         (this, doors)
+    }
+
+    /// Waits until the client has sent something of its first request, before h3 is put on the connection.
+    pub(super) async fn first_request(&mut self) {
+        debug_assert!(self.first_request.is_none(), "there is one first request");
+        self.first_request = Some(poll_fn(|cx| self.next_request.poll(cx)).await);
     }
 }
 
@@ -145,7 +155,10 @@ impl quic::Connection<Bytes> for H3Quic {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<RequestIo, ConnectionErrorIncoming>> {
-        let Asked { connection, given } = ready!(self.next_request.poll(cx));
+        let Asked { connection, given } = match self.first_request.take() {
+            Some(first) => first,
+            None => ready!(self.next_request.poll(cx)),
+        };
         self.next_request.set(accept_request(connection));
         let (sending, receiving) = given.map_err(connection_error)?;
         let outbox = Outbox::default();

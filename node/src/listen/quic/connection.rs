@@ -11,12 +11,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use h3::error::Code;
 use h3::server::RequestResolver;
+use quinn::ZeroRttAccepted;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::adapter::{Doors, H3Quic, code};
 use super::response::{self, ResponseStream};
+use crate::early::Handshake;
 use crate::exchange::{Exchange, Peer, Protocol};
 use crate::interim::InterimOutbox;
 use crate::listen::ListenLimits;
@@ -30,16 +33,20 @@ pub(super) async fn serve<S: Exchange>(
     limits: &Arc<ListenLimits>,
     ending: CancellationToken,
 ) {
-    let shaken = tokio::select! {
-        shaken = timeout(limits.head_timeout, connecting) => shaken,
+    let until = Instant::now() + limits.head_timeout;
+    let greeted = tokio::select! {
+        greeted = timeout_at(until, greet(connecting, limits)) => greeted,
         () = ending.cancelled() => return,
     };
-    let Ok(Ok(quic)) = shaken else {
+    let Ok(Some(Greeted {
+        quic,
+        adapter,
+        doors,
+        shaking,
+    })) = greeted
+    else {
         return;
     };
-    // What h3 holds before it can judge it: twice the head, so that one a little too long still gets
-    // its 431.
-    let (adapter, doors) = H3Quic::new(quic.clone(), 2 * limits.head_bytes_max as u64);
     let mut builder = h3::server::builder();
     builder
         .max_field_section_size(limits.head_bytes_max as u64)
@@ -53,6 +60,7 @@ pub(super) async fn serve<S: Exchange>(
         is_secure: true,
         interim: InterimOutbox::default(),
         held: ConnectionHolds::default(),
+        handshake: shaking.is_some().then(Handshake::default),
     };
     let connection = Connection {
         quic,
@@ -64,7 +72,45 @@ pub(super) async fn serve<S: Exchange>(
         requests: JoinSet::new(),
         sent: VecDeque::new(),
     };
-    connection.run(ending).await;
+    let shaken = async {
+        match shaking {
+            Some(shaking) => timeout_at(until, shaking).await.map(drop),
+            None => Ok(()),
+        }
+    };
+    connection.run(shaken, ending).await;
+}
+
+/// A connection over which a request can come.
+struct Greeted {
+    quic: quinn::Connection,
+    adapter: H3Quic,
+    doors: Doors,
+    /// The handshake, if a request came before its end (TLS early data).
+    shaking: Option<ZeroRttAccepted>,
+}
+
+/// Waits for the end of the handshake or for a request that comes before it.
+///
+/// Only a client that resumes a session can send one, and only if [`super::QuicConfig::early_data`] lets sessions be resumed so.
+async fn greet(connecting: quinn::Connecting, limits: &ListenLimits) -> Option<Greeted> {
+    // quinn's servers never refuse this: it says that what comes early shall be seen.
+    let (quic, mut shaking) = connecting.into_0rtt().ok()?;
+    // What h3 holds before it can judge it: twice the head, so that one a little too long still gets
+    // its 431.
+    let (mut adapter, doors) = H3Quic::new(quic.clone(), 2 * limits.head_bytes_max as u64);
+    let shaking = tokio::select! {
+        biased;
+        _ = &mut shaking => None,
+        () = adapter.first_request() => Some(shaking),
+    };
+    // The end of a handshake may be that of the connection.
+    quic.close_reason().is_none().then_some(Greeted {
+        quic,
+        adapter,
+        doors,
+        shaking,
+    })
 }
 
 struct Connection<S> {
@@ -81,12 +127,22 @@ struct Connection<S> {
 }
 
 impl<S: Exchange> Connection<S> {
-    async fn run(mut self, ending: CancellationToken) {
+    async fn run(
+        mut self,
+        shaken: impl Future<Output = Result<(), Elapsed>>,
+        ending: CancellationToken,
+    ) {
+        let mut shaken = pin!(shaken);
         let mut ending = pin!(ending.cancelled());
         let mut idle = pin!(tokio::time::sleep(self.limits.idle_timeout));
         let mut is_closing = false;
         while !(is_closing && self.requests.is_empty()) {
             tokio::select! {
+                shaken = &mut shaken, if self.peer.handshake.is_some() => match shaken {
+                    Ok(()) if self.quic.close_reason().is_none() => self.handshake_is_done(),
+                    // What came early is all that there ever was: nobody waits for a farewell.
+                    Ok(()) | Err(_) => return,
+                },
                 accepted = self.h3.accept() => match accepted {
                     Ok(Some(request)) => self.begin(request),
                     // The client has said goodbye, or the connection is lost.
@@ -111,6 +167,15 @@ impl<S: Exchange> Connection<S> {
             }
         }
         self.close().await;
+    }
+
+    /// Lets early requests go on; those that come now are not early.
+    fn handshake_is_done(&mut self) {
+        let mut peer = Peer::clone(&self.peer);
+        if let Some(handshake) = peer.handshake.take() {
+            handshake.complete();
+        }
+        self.peer = Arc::new(peer);
     }
 
     /// Answers a request in a task of its own.

@@ -3,7 +3,7 @@
 //! What is here: the endpoint of each worker, its settings, and which connections it takes. Who
 //! calls it: `serving`. Below it: `connection` drives one connection, `adapter` is what h3 sees of
 //! quinn, `response` writes one response, `incoming` reads the content of a request, `steering` and `filter` bring packets to their worker,
-//! `transport` and `steady` say how much is under way. Deliberately not here: 0-RTT, see `tls`.
+//! `transport` and `steady` say how much is under way. Deliberately not here: what an early request may be answered with, see `early`.
 
 mod adapter;
 mod connection;

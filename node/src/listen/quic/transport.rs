@@ -13,10 +13,25 @@ use super::steady::SteadyConfig;
 use crate::listen::{ListenLimits, limits};
 
 /// How HTTP/3 connections carry responses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuicConfig {
     /// What decides how much may be under way.
     pub congestion: Congestion,
+    /// Whether clients that come back may send requests before the handshake is done (RFC 8470). Those that a stored fresh
+    /// response answers are answered then; the others wait.
+    pub early_data: bool,
+    /// Sessions that the node remembers for clients that come back with early data.
+    pub sessions_max: usize,
+}
+
+impl Default for QuicConfig {
+    fn default() -> Self {
+        Self {
+            congestion: Congestion::default(),
+            early_data: true,
+            sessions_max: SESSIONS_MAX,
+        }
+    }
 }
 
 /// What decides how much of a connection's data may be under way.
@@ -92,3 +107,6 @@ pub(super) fn transport(config: &QuicConfig, limits: &ListenLimits) -> Transport
         ));
     transport
 }
+
+/// Some 20 MB of sessions.
+const SESSIONS_MAX: usize = 65_536;

@@ -1,14 +1,16 @@
 //! Listeners end to end: real sockets, real clients of every protocol.
 //!
 //! What is here: a server whose answers a test scripts, and one client for all protocols. The HTTP/3
-//! client is h3 over h3-quinn: an adapter that is not ours. Below it: `bodies`, `endings`, `limits`, `priorities`,
-//! `steering`, `uploads`.
+//! client is h3 over h3-quinn: an adapter that is not ours. Below it: `bodies`, `early`, `endings`, `limits`, `priorities`,
+//! `steering`, `stretch`, `uploads`.
 
 mod bodies;
+mod early;
 mod endings;
 mod limits;
 mod priorities;
 mod steering;
+mod stretch;
 mod uploads;
 
 use std::net::SocketAddr;
@@ -116,13 +118,37 @@ impl Server {
         Self::with(service, 2, ListenLimits::default())
     }
 
+    fn speaking(service: impl Exchange, quic: QuicConfig) -> Self {
+        Self::configured(service, 2, ListenLimits::default(), quic)
+    }
+
     fn with(service: impl Exchange, workers: usize, limits: ListenLimits) -> Self {
+        Self::configured(service, workers, limits, QuicConfig::default())
+    }
+
+    fn configured(
+        service: impl Exchange,
+        workers: usize,
+        limits: ListenLimits,
+        quic: QuicConfig,
+    ) -> Self {
+        Self::at(1, service, workers, limits, quic)
+    }
+
+    /// Starts a server with so many addresses for TLS.
+    fn at(
+        addresses: usize,
+        service: impl Exchange,
+        workers: usize,
+        limits: ListenLimits,
+        quic: QuicConfig,
+    ) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = ListenConfig {
-            https: vec![any],
+            https: vec![any; addresses],
             http: vec![any],
             http3: true,
-            quic: QuicConfig::default(),
+            quic,
             certificate: Some(CertificateSource::SelfSigned(Vec::new())),
             workers,
             limits,
@@ -182,31 +208,28 @@ impl Server {
     }
 
     async fn quic(&self) -> (quinn::Endpoint, quinn::Connection) {
+        self.quic_at(self.https()).await
+    }
+
+    /// Connects to what stands before the server at `address`.
+    async fn quic_at(&self, address: SocketAddr) -> (quinn::Endpoint, quinn::Connection) {
         let tls = self.client_tls(b"h3");
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
-        let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let endpoint = quinn::Endpoint::client(any).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(crypto));
-        let connecting = endpoint.connect_with(config, self.https(), "localhost");
+        let connecting = endpoint.connect_with(config, address, "localhost");
         let connection = connecting.unwrap().await.unwrap();
         (endpoint, connection)
     }
 
     async fn h3(&self) -> Client {
-        let (endpoint, connection) = self.quic().await;
-        let quic = h3_quinn::Connection::new(connection.clone());
-        let (mut driver, sender) = h3::client::new(quic).await.unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            driver.wait_idle().await;
-        });
-        Client {
-            sender: Sender::H3 {
-                sender,
-                connection,
-                endpoint,
-            },
-            tasks,
-        }
+        self.h3_at(self.https()).await
+    }
+
+    async fn h3_at(&self, address: SocketAddr) -> Client {
+        let (endpoint, connection) = self.quic_at(address).await;
+        Client::over(endpoint, connection).await
     }
 }
 
@@ -254,6 +277,24 @@ enum Sender {
 }
 
 impl Client {
+    /// Speaks HTTP/3 over a connection.
+    async fn over(endpoint: quinn::Endpoint, connection: quinn::Connection) -> Self {
+        let quic = h3_quinn::Connection::new(connection.clone());
+        let (mut driver, sender) = h3::client::new(quic).await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            driver.wait_idle().await;
+        });
+        Self {
+            sender: Sender::H3 {
+                sender,
+                connection,
+                endpoint,
+            },
+            tasks,
+        }
+    }
+
     async fn get(&mut self, path: &str) -> Answer {
         self.send(request(Method::GET, path)).await.unwrap()
     }
