@@ -52,6 +52,14 @@ impl Stretch {
         std::mem::take(&mut self.state.lock().sent)
     }
 
+    /// Gives clients another address, as a NAT does that has forgotten them; what goes to the old one is lost.
+    pub(super) async fn forget(&mut self) {
+        let back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        self.state.lock().back = Arc::new(back);
+        self.to_client.shutdown().await;
+        self.carry_to_client();
+    }
+
     fn carry_to_server(&mut self) {
         let (front, state) = (Arc::clone(&self.front), Arc::clone(&self.state));
         let (client, server) = (self.client.clone(), self.server);
