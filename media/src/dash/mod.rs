@@ -9,6 +9,7 @@ mod limits;
 mod mpd;
 mod parser;
 mod template;
+mod trim;
 
 pub use limits::{Limits, MpdError};
 pub use mpd::{
@@ -16,3 +17,4 @@ pub use mpd::{
     TimelineRun, UtcTiming,
 };
 pub use template::{Addressed, Template, TemplateError};
+pub use trim::{NAMES_MAX, named_between, trim};
