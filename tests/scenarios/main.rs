@@ -24,6 +24,7 @@ mod players;
 mod polling;
 mod purge_feed;
 mod purging;
+mod purging_dash;
 mod purging_timeline;
 mod ranges;
 mod refusals;

@@ -23,11 +23,18 @@ use super::template::Addressed;
 pub fn trim(mpd: &Mpd, from: Duration, now: Duration) -> Option<Bytes> {
     let source = std::str::from_utf8(&mpd.text).ok()?;
     let depth = now.checked_sub(from)?;
+    // ISO/IEC 23009-1 A.3.4: a segment stays available for its duration and the depth after it became available.
+    let counted = mpd
+        .representations
+        .iter()
+        .filter_map(|one| one.template.as_ref()?.segment_duration());
+    let longest = counted.max().unwrap_or_default();
     let begun = mpd.availability_start.filter(|_| mpd.is_dynamic())?;
     let mut trimmer = Trimmer {
         mpd,
         source,
         depth,
+        shown_depth: depth.saturating_sub(longest * 2),
         from: from.saturating_sub(begun),
         edits: Vec::new(),
         periods: 0,
@@ -195,6 +202,8 @@ struct Trimmer<'a> {
     mpd: &'a Mpd,
     source: &'a str,
     depth: Duration,
+    /// What is said of it, so that no counted segment is available that begins before it.
+    shown_depth: Duration,
     /// Since the availability start.
     from: Duration,
     /// What is replaced by what, in order.
@@ -279,8 +288,9 @@ impl Trimmer<'_> {
     /// Lets the window begin later.
     fn shrink(&mut self, span: Range<usize>) -> Option<()> {
         let depth = self.mpd.time_shift_buffer_depth;
-        if depth.is_none_or(|depth| depth > self.depth) {
-            let (seconds, milliseconds) = (self.depth.as_secs(), self.depth.subsec_millis());
+        let shown = self.shown_depth;
+        if depth.is_none_or(|depth| depth > shown) {
+            let (seconds, milliseconds) = (shown.as_secs(), shown.subsec_millis());
             let depth = format!("PT{seconds}.{milliseconds:03}S");
             let tag = with_attribute(
                 self.source.get(span.clone())?,

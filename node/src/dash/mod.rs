@@ -15,6 +15,6 @@ mod mpds;
 mod time;
 
 pub(crate) use early::hold_if_early;
-pub(crate) use mpds::{Known, Mpds};
+pub(crate) use mpds::{Known, Mpds, joined};
 pub use time::TIME_PATH;
 pub(crate) use time::tell;

@@ -73,6 +73,13 @@ impl Mpds {
         self.known.get(key)
     }
 
+    /// Returns the MPDs that are known, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (CacheKey, Arc<Known>)> {
+        self.known
+            .iter()
+            .map(|(key, known)| ((*key).clone(), known))
+    }
+
     /// Remembers what is shown from now on under `key`, and where its segments are.
     pub(crate) fn show(
         &self,
@@ -181,7 +188,7 @@ fn named(node: &Node, address: &Address, mpd: &Mpd) -> Vec<Named> {
 }
 
 /// Returns a reference below a `BaseURL`, for resolving both against the MPD at once.
-fn joined(base: &str, reference: &str) -> String {
+pub(crate) fn joined(base: &str, reference: &str) -> String {
     let is_absolute = reference.starts_with('/') || reference.contains("://");
     match base.rfind('/') {
         Some(end) if !is_absolute => {

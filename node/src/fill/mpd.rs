@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! text ──► parsed ─┬─ older than the one shown   the one shown, for a while
+//!                  ├─ part of it was purged      stored without that part
 //!                  ├─ anything else              stored, as long as its update period allows
 //!                  └─ not an MPD                 stored as it is: a patch, or what only players can read
 //! ```
@@ -21,6 +22,7 @@ use super::{Brought, Filled};
 use crate::dash::Known;
 use crate::live::Address;
 use crate::node::Node;
+use crate::purge;
 use crate::respond::Failure;
 use crate::route;
 use crate::upstream::ForwardResponse;
@@ -50,6 +52,10 @@ pub(super) async fn read_mpd(
             refusal: Some(Uncacheable::NoLifetime),
         })));
     }
+    let text = match &mpd {
+        Some(mpd) => purge::redacted_mpd(node, address, mpd, &mut head.headers)?.unwrap_or(text),
+        None => text,
+    };
     let order = match &mpd {
         Some(mpd) => order.with_policy(route::policy_of_mpd(mpd, &order.policy)),
         None => order.clone(),

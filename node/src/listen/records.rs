@@ -221,6 +221,7 @@ mod tests {
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::super::CertificateSource;
+    use super::super::quic::QuicConfig;
     use super::super::tls::{Certificates, TlsConfigs};
     use super::*;
 
@@ -299,7 +300,11 @@ mod tests {
             io: near,
             calls: Arc::clone(&calls),
         };
-        let acceptor = TlsAcceptor::from(TlsConfigs::new(certificates).unwrap().tcp);
+        let acceptor = TlsAcceptor::from(
+            TlsConfigs::new(certificates, &QuicConfig::default())
+                .unwrap()
+                .tcp,
+        );
         let connector = TlsConnector::from(Arc::new(config));
         let name = ServerName::try_from("localhost").unwrap();
         let (tls, viewer) = tokio::join!(

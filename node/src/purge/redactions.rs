@@ -51,6 +51,19 @@ struct Presentation {
     names: HashSet<Box<str>>,
     /// Whether nothing but playlists is left of it.
     is_whole: bool,
+    /// Who may say that a stretch has passed: HLS playlists, once there was one, and before that MPDs.
+    has_playlists: bool,
+    /// Uptime until which an MPD names what is in a stretch, whatever a shorter playlist says.
+    named_until: Duration,
+}
+
+/// Who says that a stretch has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// An HLS media playlist.
+    Playlist,
+    /// An MPD.
+    Mpd,
 }
 
 /// What becomes of requests for a URL of which something was purged.
@@ -111,6 +124,14 @@ impl Redactions {
             standing.stretches.extend(&one.stretches);
         }
         all
+    }
+
+    /// Notes that an MPD will name what is in a stretch until `uptime`.
+    pub(crate) fn name_until(&self, host: &str, path: &str, uptime: Duration) {
+        let mut state = self.state.write();
+        for one in state.above_mut(host, path) {
+            one.named_until = one.named_until.max(uptime);
+        }
     }
 
     /// Returns whether a URL is gone and must not be fetched again.
@@ -185,17 +206,26 @@ impl Redactions {
     }
 
     /// Forgets the stretches that have passed, and with the last of a presentation its URLs.
-    pub(crate) fn expire(&self, host: &str, path: &str, has_passed: impl Fn(&Stretch) -> bool) {
+    pub(crate) fn expire(
+        &self,
+        (host, path): (&str, &str),
+        reader: Reader,
+        uptime: Duration,
+        has_passed: impl Fn(&Stretch) -> bool,
+    ) {
         {
             let state = self.state.read();
-            let mut stretches = state.above(host, path).flat_map(|one| &one.stretches);
-            if !stretches.any(&has_passed) {
+            let mut presentations = state.above(host, path);
+            if !presentations.any(|one| one.has_news(reader, uptime, &has_passed)) {
                 return;
             }
         }
         let mut state = self.state.write();
         for one in state.above_mut(host, path) {
-            one.stretches.retain(|stretch| !has_passed(stretch));
+            one.has_playlists |= reader == Reader::Playlist;
+            if one.may_expire(reader, uptime) {
+                one.stretches.retain(|stretch| !has_passed(stretch));
+            }
         }
         state.drop_empty();
         self.is_any
@@ -263,7 +293,27 @@ impl Presentation {
             urls: HashMap::new(),
             names: HashSet::new(),
             is_whole: false,
+            has_playlists: false,
+            named_until: Duration::ZERO,
         }
+    }
+
+    fn may_expire(&self, reader: Reader, uptime: Duration) -> bool {
+        match reader {
+            Reader::Playlist => uptime >= self.named_until,
+            Reader::Mpd => !self.has_playlists,
+        }
+    }
+
+    /// Returns whether a reader says something that is not known yet.
+    fn has_news(
+        &self,
+        reader: Reader,
+        uptime: Duration,
+        has_passed: impl Fn(&Stretch) -> bool,
+    ) -> bool {
+        let is_first = reader == Reader::Playlist && !self.has_playlists;
+        is_first || (self.may_expire(reader, uptime) && self.stretches.iter().any(has_passed))
     }
 
     /// Returns whether there is nothing new to learn.
@@ -394,11 +444,31 @@ mod tests {
         assert_eq!(stretches(LIST), Some(vec![msn(1, 2), msn(5, 6)]));
         assert_eq!(stretches("/ab/list.m3u8"), None);
         assert_eq!(redactions.standing("other.example", LIST), None);
-        redactions.expire(HOST, LIST, |stretch| *stretch == msn(1, 2));
+        redactions.expire((HOST, LIST), Reader::Playlist, Duration::ZERO, |stretch| {
+            *stretch == msn(1, 2)
+        });
         assert_eq!(stretches(LIST), Some(vec![msn(5, 6)]));
-        redactions.expire(HOST, LIST, |_| true);
+        redactions.expire((HOST, LIST), Reader::Playlist, Duration::ZERO, |_| true);
         assert_eq!(stretches(LIST), None);
         assert!(!redactions.is_any());
+    }
+
+    #[test]
+    fn a_stretch_stands_while_an_mpd_names_it_and_playlists_decide_where_there_are_any() {
+        let at = Duration::from_secs;
+        let passes = |redactions: &Redactions, reader, uptime| {
+            redactions.expire((HOST, LIST), reader, uptime, |_| true);
+            !redactions.is_any()
+        };
+        let longer_in_mpd = standing(&[(1, 2)]);
+        longer_in_mpd.name_until(HOST, LIST, at(10));
+        assert!(!passes(&longer_in_mpd, Reader::Playlist, at(9)));
+        assert!(
+            !passes(&longer_in_mpd, Reader::Mpd, at(9)),
+            "a playlist was there"
+        );
+        assert!(passes(&longer_in_mpd, Reader::Playlist, at(10)));
+        assert!(passes(&standing(&[(1, 2)]), Reader::Mpd, at(0)));
     }
 
     #[test]

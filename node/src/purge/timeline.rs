@@ -9,7 +9,7 @@
 //! Who calls it: `apply` for a hard purge of a stretch; the chain and fills for every playlist that comes, which
 //! costs a load of one flag where nothing stands. What it calls: `media` for what is in the stretch and for the
 //! rewriting. Deliberately not here: a soft purge of a stretch, which rewrites nothing and means the whole
-//! presentation; an MPD, which is not rewritten (docs/decisions/0008).
+//! presentation; MPDs (`mpds`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,6 +25,8 @@ use media::hls::{
 use purge_log::{Counts, StreamRange};
 
 use super::apply::{add, plain};
+use super::mpds;
+use super::redactions::Reader;
 use crate::live::{self, Address, Rendition};
 use crate::node::Node;
 use crate::request;
@@ -113,6 +115,7 @@ pub(super) fn purge(node: &Node, part: &Part) -> Counts {
             Err(_) => {}
         }
     }
+    mpds::deny_named(node, &below);
     let cut = node
         .fills
         .unlink_where(|key, _| below.means(key, &HeaderMap::new()) && !kept.contains(&plain(key)));
@@ -181,7 +184,10 @@ pub(crate) fn redacted(
         return Ok(None);
     }
     let place = (address.host.as_str(), address.path.as_str());
-    redactions.expire(place.0, place.1, |stretch| playlist.has_passed(stretch));
+    let uptime = node.clock.uptime();
+    redactions.expire(place, Reader::Playlist, uptime, |stretch| {
+        playlist.has_passed(stretch)
+    });
     let Some(standing) = redactions.standing(place.0, place.1) else {
         return Ok(None);
     };
@@ -285,7 +291,7 @@ fn read_again(node: &Node, text: Bytes) -> Result<Arc<MediaPlaylist>, PlaylistEr
 }
 
 /// Purges URLs: fence, fills, store.
-fn purge_keys(node: &Node, keys: Vec<CacheKey>) -> Counts {
+pub(super) fn purge_keys(node: &Node, keys: Vec<CacheKey>) -> Counts {
     let mut counts = Counts::default();
     if keys.is_empty() {
         return counts;
@@ -371,7 +377,7 @@ fn is_playlist(node: &Node, key: &CacheKey, response: &StoredResponse) -> bool {
 }
 
 /// Reads a key, which is `//host/path?query`.
-fn address_of(key: &CacheKey) -> Option<Address> {
+pub(super) fn address_of(key: &CacheKey) -> Option<Address> {
     let key = plain(key);
     let rest = key.as_str().strip_prefix("//")?;
     let (host, path) = rest.split_at_checked(rest.find('/')?)?;
@@ -426,7 +432,7 @@ fn sum(a: Counts, b: Counts) -> Counts {
 
 /// Fields that describe the text as the parent sent it: with them, a viewer's copy from before the purge would
 /// be told that it is still good.
-const OF_THE_TEXT: [&str; 7] = [
+pub(super) const OF_THE_TEXT: [&str; 7] = [
     "etag",
     "last-modified",
     "content-length",
