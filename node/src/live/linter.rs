@@ -43,7 +43,7 @@ pub(super) fn inspect(
     if let Some(late) = before.and_then(|before| lateness(node, before, now)) {
         report(
             Misbehavior::PartLate,
-            format_args!("nothing new for {late:?}"),
+            format_args!("nothing new for {late:.1?}"),
         );
     }
 }
@@ -84,7 +84,7 @@ pub(super) fn inspect_hold(
             node,
             rendition,
             Misbehavior::HeldTooLong,
-            format_args!("a request for {wanted} had no answer for {held:?}"),
+            format_args!("a request for {wanted} had no answer for {held:.1?}"),
         );
     }
 }
