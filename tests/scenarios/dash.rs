@@ -6,6 +6,7 @@ use bytes::Bytes;
 use harness::origin::{ReplyBody, ok, status, whole};
 use harness::{Feed, cdn, pass};
 use http::{Response, StatusCode};
+use tokio::time::Instant;
 
 /// Two hours into the presentation at the beginning of a scenario; segment 3601 ends 2 s later.
 const START: &str = "2023-11-14T20:13:20Z";
@@ -176,7 +177,7 @@ fn ld_10_a_revalidated_mpd_keeps_the_lifetime_of_its_period() {
 fn ld_01_a_request_before_the_segment_is_there_is_held_and_asked_on_once() {
     cdn(|t| async move {
         let origin = t.origin("origin");
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         origin.on("/live.mpd", |_| async {
             mpd_reply(mpd(&published(0), "dynamic", "PT60S", "1.5"))
         });
@@ -210,6 +211,36 @@ fn ld_01_a_request_before_the_segment_is_there_is_held_and_asked_on_once() {
             "more than a segment ahead"
         );
         assert!(began.elapsed() < Duration::from_millis(700), "and not held");
+    });
+}
+
+#[test]
+fn fm_01_the_newest_segments_of_an_mpd_are_asked_for_again_while_the_origin_is_away() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        origin.on("/live.mpd", |_| async {
+            mpd_reply(mpd(&published(0), "dynamic", "PT30S", "1.5"))
+        });
+        for number in [3000, 3600, 3601] {
+            origin.serve(&format!("/v1/{number}.m4s"), &[], "media");
+        }
+        let _shield = t.node("shield", &["origin"]);
+        let _edge = t.node("edge", &["shield"]);
+        let viewer = t.viewer("edge");
+        viewer.get("/live.mpd").await;
+        t.network().set_up("origin", false);
+        origin.cut_connections();
+        // dash.js gives up after 1.5 s of errors that come at once.
+        let newest = ["/v1/3600.m4s", "/v1/3601.m4s"].map(|path| viewer.start(path));
+        let asked_at = Instant::now();
+        let old = viewer.get("/v1/3000.m4s").await;
+        assert!(old.status.is_server_error());
+        assert!(asked_at.elapsed() < Duration::from_secs(1));
+        pass(Duration::from_millis(1_200)).await;
+        t.network().set_up("origin", true);
+        for got in newest {
+            assert_eq!(got.await.unwrap().body, "media");
+        }
     });
 }
 

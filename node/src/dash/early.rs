@@ -46,6 +46,12 @@ pub(crate) async fn hold_if_early(
     Ok(wait)
 }
 
+/// Returns how often something new comes, if what is asked for is one of the newest segments of an MPD.
+pub(crate) fn pace(node: &Node, host: &str, target: &str) -> Option<Duration> {
+    let now = node.clock.now().duration_since(SystemTime::UNIX_EPOCH);
+    node.mpds.pace(host, target, now.unwrap_or_default())
+}
+
 /// Invariant 11: a child gives up sooner than a viewer.
 fn longest(node: &Node, request: &Request) -> Duration {
     if request.is_of_child() {

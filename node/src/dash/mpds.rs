@@ -140,6 +140,23 @@ impl Mpds {
         }
         soonest
     }
+
+    /// Returns the duration of the segment at `target`, if it is one of the newest that an MPD names at `now`.
+    pub(crate) fn pace(&self, host: &str, target: &str, now: Duration) -> Option<Duration> {
+        let directory = request::key_of(host, directory(target), "");
+        let listed = self.directories.get(&directory)?;
+        let mut known = listed.iter().filter_map(|key| self.known.get(key));
+        known.find_map(|known| {
+            known.named.iter().find_map(|named| {
+                let (representation, number) = known.segment(named, target)?;
+                let last = known.mpd.last_available(representation, now)?;
+                let is_new = number.saturating_sub(1) <= last
+                    && last.saturating_sub(number) < NEWEST_SEGMENTS;
+                let duration = representation.template.as_ref()?.segment_duration()?;
+                is_new.then_some(duration)
+            })
+        })
+    }
 }
 
 impl Known {
@@ -221,6 +238,9 @@ const DIRECTORIES_MAX: u64 = 100_000;
 
 /// MPDs that name segments in one directory, e.g. by quality or protection; the newest count.
 const MPDS_PER_DIRECTORY_MAX: usize = 8;
+
+/// Segments that players at the live edge still ask for: most of them stay three behind.
+const NEWEST_SEGMENTS: u64 = 4;
 
 /// Representations of one MPD whose segments are known.
 const REPRESENTATIONS_MAX: usize = 64;

@@ -6,7 +6,7 @@
 //!           answer is an error, live edge ─► pause, first again, for at most RIDE_OUT
 //! ```
 //!
-//! Only what is at the edge of a live playlist is attempted more than twice: it is worth nothing later,
+//! Only what is at the edge of a live playlist or MPD is attempted more than twice: it is worth nothing later,
 //! and every viewer of the rendition waits for it. Everybody waits for the one fill, so a parent in trouble
 //! sees a few requests per resource, whatever the number of viewers. Who calls it: the task of a fill.
 //! Deliberately not here: bodies that break after viewers have seen some of them (`resume`).
@@ -22,6 +22,7 @@ use super::ask::Ask;
 use super::order::{Delivery, FillOrder};
 use super::pump::{Arrived, Trouble, judge};
 use crate::cached::is_error_of_server;
+use crate::dash;
 use crate::node::Node;
 use crate::respond::Failure;
 use crate::telemetry::{Event, SecondAttempt};
@@ -40,7 +41,7 @@ pub(super) async fn arrive(node: &Arc<Node>, order: &FillOrder) -> Arrived {
         Delivery::WhenComplete | Delivery::AsMpd(_) | Delivery::AsPlaylist(_) => 1,
         Delivery::AsItArrives => 0,
     };
-    let mut stumbles = node.hub.pace(&order.key).map(Stumbles::new);
+    let mut stumbles = pace(node, &order).map(Stumbles::new);
     if stumbles.is_some() {
         node.hub.patience.began();
     }
@@ -78,6 +79,12 @@ pub(super) async fn arrive(node: &Arc<Node>, order: &FillOrder) -> Arrived {
             Err((Trouble::NeedsWhole, _)) => Arrived::Once(Filled::Failed(Failure::ParentBroken)),
         };
     }
+}
+
+/// Returns how often something new comes, if what is asked for is at the edge of a live playlist or MPD.
+fn pace(node: &Node, order: &FillOrder) -> Option<Duration> {
+    let of_playlist = node.hub.pace(&order.key);
+    of_playlist.or_else(|| dash::pace(node, &order.host, &order.target))
 }
 
 type Attempted = Result<Arrived, (Trouble, Option<ParentId>)>;
