@@ -14,9 +14,12 @@ function freezes({ count, seconds: total }) {
 }
 
 function errors(seen) {
-  const ridden = Object.entries(seen.warnings).map(([name, count]) => `${name} ×${count}`);
-  const fatal = seen.errors.map((name) => `**${name}**`);
-  return [...fatal, ...ridden].join(", ") || "none";
+  const times = ([name, count]) => `${name} ×${count}`;
+  const fatal = {};
+  // URLs differ from run to run; what went wrong does not.
+  for (const name of seen.errors.map((text) => text.replace(/https?:\/\/[^/]+/, ""))) fatal[name] = (fatal[name] ?? 0) + 1;
+  const all = [...Object.entries(fatal).map((each) => `**${times(each)}**`), ...Object.entries(seen.warnings).map(times)];
+  return all.join(", ") || "none";
 }
 
 function statuses(counts) {
