@@ -1,13 +1,14 @@
 //! Listeners end to end: real sockets, real clients of every protocol.
 //!
 //! What is here: a server whose answers a test scripts, and one client for all protocols. The HTTP/3
-//! client is h3 over h3-quinn: an adapter that is not ours. Below it: `bodies`, `early`, `endings`, `limits`, `priorities`,
+//! client is h3 over h3-quinn: an adapter that is not ours. Below it: `bodies`, `early`, `endings`, `limits`, `packets`, `priorities`,
 //! `steering`, `stretch`, `uploads`.
 
 mod bodies;
 mod early;
 mod endings;
 mod limits;
+mod packets;
 mod priorities;
 mod steering;
 mod stretch;

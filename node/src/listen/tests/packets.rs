@@ -1,0 +1,94 @@
+//! What leaves for a client, seen where it arrives: segments that the kernel cuts (GSO), and marks (ECN).
+
+use std::io::{self, IoSliceMut};
+use std::net::UdpSocket;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use parking_lot::Mutex;
+use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, Runtime as _, UdpPoller};
+
+use super::*;
+
+/// A socket that notes what it receives.
+#[derive(Debug)]
+struct Watched {
+    inner: Arc<dyn AsyncUdpSocket>,
+    seen: Arc<Mutex<Vec<RecvMeta>>>,
+}
+
+impl AsyncUdpSocket for Watched {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.inner).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.inner.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(self.inner.poll_recv(cx, bufs, meta))?;
+        self.seen.lock().extend_from_slice(&meta[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.inner.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
+/// Fetches a large body and returns what the socket saw.
+async fn received() -> Vec<RecvMeta> {
+    let server = Server::start(Scripted::sized());
+    let seen = Arc::<Mutex<Vec<RecvMeta>>>::default();
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = Watched {
+        inner: runtime.wrap_udp_socket(socket).unwrap(),
+        seen: Arc::clone(&seen),
+    };
+    let config = quinn::EndpointConfig::default();
+    let endpoint =
+        quinn::Endpoint::new_with_abstract_socket(config, None, Arc::new(socket), runtime).unwrap();
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(server.client_tls(b"h3"));
+    let config = quinn::ClientConfig::new(Arc::new(crypto.unwrap()));
+    let connecting = endpoint.connect_with(config, server.https(), "localhost");
+    let connection = connecting.unwrap().await.unwrap();
+    let mut client = Client::over(endpoint, connection).await;
+    client.get("/2000000").await.collect().await.unwrap();
+    client.leave().await;
+    seen.lock().clone()
+}
+
+#[tokio::test]
+async fn a_body_leaves_many_packets_at_a_time_and_each_can_be_marked() {
+    let seen = received().await;
+    // The kernel cuts what the server hands it at once, and this client takes it before it is cut.
+    let most = seen.iter().map(|meta| meta.len.div_ceil(meta.stride));
+    assert!(most.max() >= Some(8), "{seen:?}");
+    // RFC 9000 13.4.1: ECT(0) on all of them, as long as the path lets it through.
+    let is_marked = |meta: &&RecvMeta| meta.ecn == Some(EcnCodepoint::Ect0);
+    let unmarked = seen.len() - seen.iter().filter(is_marked).count();
+    assert_eq!(unmarked, 0, "of {}", seen.len());
+    // RFC 9000 14.3: the path takes larger packets than the smallest, and that was found out.
+    let largest = seen.iter().map(|meta| meta.stride).max();
+    assert!(largest > Some(1400), "{largest:?}");
+}
