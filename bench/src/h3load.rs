@@ -8,12 +8,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
+use bench::{CONTROL_STREAM, H3_NO_ERROR, http3_request, quic_client, tls_client};
 use bytes::Bytes;
 use clap::Parser;
 use hdrhistogram::Histogram;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -76,13 +75,13 @@ async fn main() -> anyhow::Result<()> {
         arguments.seconds <= SECONDS_MAX,
         "at most {SECONDS_MAX} seconds"
     );
-    let config = client_config()?;
+    let config = quic_client(tls_client(b"h3")?)?;
     let begun = Instant::now();
     let until = begun + Duration::from_secs(arguments.seconds);
     let cpu_before = cpu_seconds(arguments.server_pid)?;
     let mut connections = JoinSet::new();
     for _ in 0..arguments.connections {
-        let request = request(&arguments.path)?;
+        let request = http3_request(&arguments.path)?;
         let (server, streams) = (arguments.server, arguments.streams);
         connections.spawn(one_connection(
             config.clone(),
@@ -173,82 +172,6 @@ async fn one_after_another(
     Ok(tally)
 }
 
-/// Returns a HEADERS frame that asks for `path` (RFC 9114 7.2.2, RFC 9204 4.5).
-fn request(path: &str) -> anyhow::Result<Bytes> {
-    // No dynamic table; then :method GET and :scheme https by static index.
-    let mut fields = vec![0x00, 0x00, 0xc0 | 17, 0xc0 | 23];
-    // Literal values with static name: :authority is 0, :path is 1.
-    for (name, value) in [(0, "localhost"), (1, path)] {
-        let Ok(length @ 0..0x7f) = u8::try_from(value.len()) else {
-            bail!("a path of at most 126 bytes is expected");
-        };
-        fields.extend([0x50 | name, length]);
-        fields.extend(value.bytes());
-    }
-    let length = u16::try_from(fields.len()).context("a short request")?;
-    let mut frame = vec![0x01];
-    frame.extend((length | 0x4000).to_be_bytes());
-    frame.extend(fields);
-    Ok(frame.into())
-}
-
-fn client_config() -> anyhow::Result<quinn::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone))
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h3".to_vec()];
-    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls)?;
-    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    let mut transport = quinn::TransportConfig::default();
-    transport.max_concurrent_uni_streams(8u8.into());
-    config.transport_config(Arc::new(transport));
-    Ok(config)
-}
-
-/// Takes any certificate: the server is on this machine and the load carries no secrets.
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
 /// Returns the CPU time a process has used, in user and kernel mode; 0 without a process.
 fn cpu_seconds(pid: Option<u32>) -> anyhow::Result<f64> {
     let Some(pid) = pid else {
@@ -266,9 +189,6 @@ fn cpu_seconds(pid: Option<u32>) -> anyhow::Result<f64> {
 }
 
 const SECONDS_MAX: u64 = 60;
-/// The control stream with an empty SETTINGS frame (RFC 9114 6.2.1).
-const CONTROL_STREAM: [u8; 3] = [0x00, 0x04, 0x00];
-const H3_NO_ERROR: u32 = 0x100;
 /// Place of utime after the process name; stime follows.
 const UTIME_INDEX: usize = 11;
 /// Linux tells user space CPU times in this unit whatever it counts in.
