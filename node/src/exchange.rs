@@ -12,11 +12,12 @@
 //!
 //! Who calls it: listeners, for every request. What it calls: one branch, then `respond`.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use futures_util::FutureExt as _;
+use http::{HeaderName, HeaderValue, StatusCode};
 use media::Kind;
 
 use crate::body::Body;
@@ -29,7 +30,7 @@ use crate::request::{Client, Request, Wants};
 use crate::respond::{self, Answer, Failure};
 use crate::route::{self, Plan};
 use crate::upload::Upload;
-use crate::{cached, dash, live, next_objects, redirect, relay};
+use crate::{at_once, cached, dash, live, next_objects, redirect, relay};
 
 /// What answers requests: a node, or a bare responder that benchmarks measure beside it.
 pub trait Exchange: Clone + Send + Sync + 'static {
@@ -43,7 +44,8 @@ pub trait Exchange: Clone + Send + Sync + 'static {
 
 impl Exchange for Arc<Node> {
     // What is done before the first wait is not in the future: each value would have its place there as long
-    // as the request lives, and a future is copied on its way to where it is polled.
+    // as the request lives, and a future is copied on its way to where it is polled. A hit never has one of
+    // its own; what waits is boxed, so that a hit pays nothing for it.
     fn exchange(
         &self,
         peer: &Peer,
@@ -53,25 +55,30 @@ impl Exchange for Arc<Node> {
         let (head, upload) = request.into_parts();
         let request = http::Request::from_parts(head, ());
         let mut admitted = Request::admit(request, &self.admission());
+        let mut planned = None;
         if let Ok(request) = &mut admitted {
-            request.interim = peer.interim.clone();
-            request.handshake.clone_from(&peer.handshake);
             let address = peer.address.ip();
             request.holder = Holder {
                 client: Client::of(address, &request.fields, &self.live.forwarders),
                 connection: peer.held.clone(),
             };
-        }
-        async move {
-            let answered = match &mut admitted {
-                Ok(request) => {
-                    if self.heeds_children
-                        && let Some(caught_up) = self.purges.catching_up(request)
-                    {
-                        request.is_ahead = !caught_up.await;
-                    }
-                    answer(self, request, upload, &mut record).await
+            planned = plan_at_once(self, request);
+            if let Some((Plan::Cached, kind)) = &planned
+                && let Some(answer) = at_once::answer(self, request, *kind)
+            {
+                record.admitted(request, *kind);
+                if peer.handshake.is_none() {
+                    announce_next(self, request, &record);
                 }
+                return ready(leave(self, record, answer)).left_future();
+            }
+            request.interim = peer.interim.clone();
+            request.handshake.clone_from(&peer.handshake);
+        }
+        let mut admitted = admitted.map(Box::new);
+        let waiting = async move {
+            let answered = match &mut admitted {
+                Ok(request) => answer(self, request, planned, upload, &mut record).await,
                 Err(failure) => Err(*failure),
             };
             let answer = answered.unwrap_or_else(|failure| {
@@ -79,8 +86,15 @@ impl Exchange for Arc<Node> {
                 failure.answer(&self.name, record.elapsed())
             });
             finish(self, record, answer)
-        }
+        };
+        Box::pin(waiting).right_future()
     }
+}
+
+/// Plans a request that need not wait for purges which its child knows of.
+fn plan_at_once(node: &Node, request: &Request) -> Option<(Plan, Kind)> {
+    let is_behind = node.heeds_children && node.purges.catching_up(request).is_some();
+    (!is_behind).then(|| route::plan(node, request))
 }
 
 /// Plans an admitted request and takes the planned branch.
@@ -89,11 +103,20 @@ impl Exchange for Arc<Node> {
 /// which waits for nothing, would pay for what only others need.
 async fn answer(
     node: &Arc<Node>,
-    request: &Request,
+    request: &mut Request,
+    planned: Option<(Plan, Kind)>,
     upload: Upload,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
-    let (plan, kind) = route::plan(node, request);
+    let (plan, kind) = match planned {
+        Some(planned) => planned,
+        None => {
+            if let Some(caught_up) = node.purges.catching_up(request) {
+                request.is_ahead = !caught_up.await;
+            }
+            route::plan(node, request)
+        }
+    };
     record.admitted(request, kind);
     let early = match &request.handshake {
         None => None,
@@ -130,11 +153,8 @@ async fn answer(
     if is_index && answer.status.is_redirection() {
         redirect::keep_query(node, request, &mut answer.fields);
     }
-    if let Some(cmcd) = record.cmcd()
-        && !is_early
-    {
-        // What it starts would be started again by whoever repeats an early request.
-        next_objects::fetch(node, request, cmcd);
+    if !is_early {
+        announce_next(node, request, record);
     }
     if request.wants == Wants::HeadOnly {
         answer.body = Body::empty(); // RFC 9110 9.3.2: the same head, no content.
@@ -142,20 +162,30 @@ async fn answer(
     Ok(answer)
 }
 
+/// Fetches what the player says that it will ask for next.
+///
+/// Not for an early request: whoever repeats it would start that again.
+fn announce_next(node: &Arc<Node>, request: &Request, record: &Record) {
+    if let Some(cmcd) = record.cmcd() {
+        next_objects::fetch(node, request, cmcd);
+    }
+}
+
 /// RFC 9218 5.
 const PRIORITY: HeaderName = HeaderName::from_static("priority");
 
-/// Adds what every response of this node carries, and lets the record travel with the body.
-fn finish(node: &Node, mut record: Box<Record>, mut answer: Answer) -> http::Response<Body> {
-    if node.allows_cross_origin {
-        respond::allow_cross_origin(&mut answer.fields);
-    }
-    // RFC 9110 7.6.3: after the parents', if there were any.
-    answer.fields.append(header::VIA, node.via.clone());
+/// Adds what every response of this node carries.
+fn finish(node: &Node, record: Box<Record>, mut answer: Answer) -> http::Response<Body> {
+    respond::dress(node, &mut answer.fields);
     match &answer.status_member {
         Some(member) => member.append_to(&mut answer.fields, &node.cache_name, None),
         None => node.members.append_to(&mut answer.fields, answer.outcome),
     }
+    leave(node, record, answer)
+}
+
+/// Adds what is known last, and lets the record travel with the body.
+fn leave(node: &Node, mut record: Box<Record>, mut answer: Answer) -> http::Response<Body> {
     if node.states_timing {
         respond::state_timing(&mut answer, record.elapsed());
     }

@@ -7,6 +7,7 @@
 //! Deliberately not here: any notion of which tier a process is. A tier is a composition.
 
 pub mod admin;
+mod at_once;
 pub mod body;
 mod cached;
 pub mod clock;

@@ -5,9 +5,11 @@
 
 mod failure;
 mod multipart;
+mod ready;
 mod stored;
 
 pub use failure::Failure;
+pub(crate) use ready::head as ready_head;
 pub use stored::stored;
 
 use std::time::Duration;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::body::Body;
+use crate::node::Node;
 use crate::record::Record;
 
 /// An answer on its way to the viewer, before what the connection adds.
@@ -139,6 +142,15 @@ impl Members {
             fields.append(CACHE_STATUS, member.clone());
         }
     }
+}
+
+/// Adds what every response of this node carries, but for `Cache-Status`.
+pub(crate) fn dress(node: &Node, fields: &mut HeaderMap) {
+    if node.allows_cross_origin {
+        allow_cross_origin(fields);
+    }
+    // RFC 9110 7.6.3: after the parents', if there were any.
+    fields.append(header::VIA, node.via.clone());
 }
 
 /// Adds what lets a page of another origin read the response (CA-12).

@@ -5,6 +5,7 @@
 
 mod aborts;
 mod age;
+mod at_once;
 mod bodies;
 mod caching;
 mod coding;
