@@ -45,6 +45,11 @@ impl Clock {
         self.started.elapsed()
     }
 
+    /// Returns the time from the start of the clock to `instant`.
+    pub fn uptime_at(&self, instant: Instant) -> Duration {
+        instant.saturating_duration_since(self.started)
+    }
+
     /// Returns the wall time of a past or future `instant`.
     pub fn wall_at(&self, instant: Instant) -> SystemTime {
         self.started_wall + instant.saturating_duration_since(self.started)

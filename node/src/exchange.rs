@@ -54,7 +54,7 @@ impl Exchange for Arc<Node> {
         let mut record = Box::new(Record::open(self, peer, &request));
         let (head, upload) = request.into_parts();
         let request = http::Request::from_parts(head, ());
-        let mut admitted = Request::admit(request, &self.admission());
+        let mut admitted = Request::admit(request, &self.admission(record.started()));
         let mut planned = None;
         if let Ok(request) = &mut admitted {
             let address = peer.address.ip();

@@ -14,6 +14,7 @@ use std::time::Duration;
 use cache::Policy;
 use media::Kind;
 use serde::{Serialize, Serializer};
+use tokio::time::Instant;
 
 use crate::fill::Asked;
 use crate::node::Node;
@@ -131,7 +132,7 @@ impl Live {
 /// As admission: what is refused whatever the rules say.
 pub fn explain(node: &Arc<Node>, asked: http::Request<()>) -> Result<Explanation, Failure> {
     let raw_query = asked.uri().query().unwrap_or("").to_owned();
-    let request = Request::admit(asked, &node.admission())?;
+    let request = Request::admit(asked, &node.admission(Instant::now()))?;
     let (plan, kind) = route::plan(node, &request);
     let considered = node.rules.considered(&request.host, &request.path);
     let (fields_forwarded, fields_kept_back) = fields(node, &request, kind);

@@ -18,6 +18,7 @@ use cache::{CacheKey, CacheName, Store};
 use http::{HeaderMap, HeaderValue};
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::admin::Status;
 use crate::clock::Clock;
@@ -216,9 +217,10 @@ impl Node {
         status::of(self, is_draining)
     }
 
-    /// Returns the rules of admission.
-    pub(crate) fn admission(&self) -> Admission<'_> {
+    /// Returns the rules of admission of what arrives `now`.
+    pub(crate) fn admission(&self, now: Instant) -> Admission<'_> {
         Admission {
+            now,
             node_name: &self.name,
             rules: &self.rules,
             target_bytes_max: self.limits.target_bytes_max,

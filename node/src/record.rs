@@ -70,6 +70,11 @@ impl Record {
         }
     }
 
+    /// Returns when the request arrived.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Notes what was admitted, and what it is.
     pub(crate) fn admitted(&mut self, request: &Request, kind: Kind) {
         self.host.clone_from(&request.host);
@@ -129,7 +134,8 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let duration = self.started.elapsed();
+        let now = Instant::now();
+        let duration = now.duration_since(self.started);
         // A viewer that left before its answer was held until now.
         let held = if self.status.is_none() && self.may_be_held {
             duration
@@ -146,7 +152,8 @@ impl Drop for Record {
                 held,
                 cmcd: self.cmcd.as_ref(),
             };
-            self.node.streams.finished(&seen, self.node.clock.uptime());
+            let uptime = self.node.clock.uptime_at(now);
+            self.node.streams.finished(&seen, uptime);
         }
         self.node
             .telemetry

@@ -11,6 +11,7 @@ pub use client::{Client, Network, NetworkError};
 pub(crate) use normal::hex;
 pub use normal::plain_host;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +89,9 @@ pub struct Query {
 impl Query {
     /// Sorts `raw` and drops the parameters that `rule` does not keep.
     pub fn canonical(raw: &str, rule: &QueryRule) -> Self {
+        if raw.is_empty() {
+            return Self::default();
+        }
         let mut parameters: Vec<&str> = raw
             .split('&')
             .filter(|p| !p.is_empty() && rule.keeps(name_of(p)))
@@ -193,7 +197,7 @@ impl Request {
             holder: Holder::default(),
             handshake: None,
             is_ahead: false,
-            received_at: Instant::now(),
+            received_at: rules.now,
         })
     }
 
@@ -255,20 +259,28 @@ pub struct Admission<'a> {
     pub rules: &'a Rules,
     /// Bytes of path and query.
     pub target_bytes_max: usize,
+    /// When the request arrived.
+    pub now: Instant,
 }
 
 /// Returns the key of a resource in its normal form.
 pub fn key_of(host: &str, path: &str, query: &str) -> CacheKey {
-    let mut url = String::with_capacity(host.len() + path.len() + query.len() + 3);
-    // The scheme is not part of it: parents never learn it (docs/decisions/0005).
-    for piece in ["//", host, path] {
-        url.push_str(piece);
+    thread_local! {
+        /// At most as long as a target may be, with its host.
+        static URL: RefCell<String> = const { RefCell::new(String::new()) };
     }
-    if !query.is_empty() {
-        url.push('?');
-        url.push_str(query);
-    }
-    CacheKey::new(url)
+    URL.with_borrow_mut(|url| {
+        url.clear();
+        // The scheme is not part of it: parents never learn it (docs/decisions/0005).
+        for piece in ["//", host, path] {
+            url.push_str(piece);
+        }
+        if !query.is_empty() {
+            url.push('?');
+            url.push_str(query);
+        }
+        CacheKey::from(url.as_str())
+    })
 }
 
 /// Returns the key of a resource whose path and canonical query are one text.
@@ -357,6 +369,7 @@ mod tests {
             node_name: "edge-1",
             rules: &operator,
             target_bytes_max: 200,
+            now: Instant::now(),
         };
         Request::admit(builder.body(()).unwrap(), &rules)
     }

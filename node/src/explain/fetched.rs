@@ -13,6 +13,7 @@ use http::{Response, StatusCode};
 use media::Kind;
 use media::hls::Playlist;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::milliseconds;
 use crate::config::duration_text;
@@ -96,7 +97,7 @@ pub struct Kept {
 ///
 /// Dropping the future takes the request back.
 pub async fn fetch(node: &Arc<Node>, asked: http::Request<()>) -> Result<Fetched, Failure> {
-    let request = Request::admit(asked, &node.admission())?;
+    let request = Request::admit(asked, &node.admission(Instant::now()))?;
     let (_, kind) = route::plan(node, &request);
     let of_request = Asked::of(node, &request, kind);
     let order = FillOrder::of(node, &request, kind, of_request);

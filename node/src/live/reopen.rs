@@ -15,6 +15,7 @@ use http::header::HOST;
 use http::{Request as Head, StatusCode};
 use media::Kind;
 use moka::sync::Cache;
+use tokio::time::Instant;
 
 use super::rendition::Address;
 use crate::fill::{self, Asked, FillOrder};
@@ -60,7 +61,7 @@ pub(super) async fn reopen(node: &Arc<Node>, address: &Address) {
     let head = Head::get(target).header(HOST, &opener.host).body(());
     let Some(Ok(request)) = head
         .ok()
-        .map(|head| Request::admit(head, &node.admission()))
+        .map(|head| Request::admit(head, &node.admission(Instant::now())))
     else {
         return;
     };

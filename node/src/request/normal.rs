@@ -12,7 +12,6 @@
 //!
 //! Who calls it: admission, and `live` for the URIs in playlists. Deliberately not here: queries ([`super::Query`]).
 
-use std::fmt::Write as _;
 use std::net::Ipv6Addr;
 
 /// Returns a host in the form that keys have: lower case, without default port and final dot (B49).
@@ -20,37 +19,35 @@ use std::net::Ipv6Addr;
 /// Both default ports are dropped whatever the scheme: it is not part of a key either.
 pub fn plain_host(raw: &str) -> Option<String> {
     let (name, port) = split_port(raw)?;
-    let name = match name.strip_prefix('[') {
+    let mut host = match name.strip_prefix('[') {
         Some(rest) => {
             let address: Ipv6Addr = rest.strip_suffix(']')?.parse().ok()?;
             format!("[{address}]")
         }
         None => plain_name(name)?,
     };
-    Some(match port {
-        None | Some(80 | 443) => name,
-        Some(port) => {
-            let mut host = name;
-            host.push(':');
-            write!(host, "{port}").expect("writing to a string cannot fail");
-            host
-        }
-    })
+    if !matches!(port, "" | "80" | "443") {
+        host.push(':');
+        host.push_str(port);
+    }
+    Some(host)
 }
 
-/// Splits `name:port`; an empty port is the default (RFC 3986 3.2.3).
-fn split_port(raw: &str) -> Option<(&str, Option<u16>)> {
-    let (name, port) = match raw.rsplit_once(':') {
+/// Splits `name:port`, the port without leading zeros; an empty port is the default (RFC 3986 3.2.3).
+fn split_port(raw: &str) -> Option<(&str, &str)> {
+    let colon = raw.bytes().rposition(|byte| byte == b':');
+    let (name, port) = match colon.and_then(|at| raw.split_at_checked(at)) {
         // The colons inside brackets are an address's.
         Some((name, port)) if !port.ends_with(']') => (name, port),
         Some(_) | None => (raw, ""),
     };
+    let port = port.strip_prefix(':').unwrap_or(port);
     if port.is_empty() {
-        return Some((name, None));
+        return Some((name, ""));
     }
     let is_number = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-    let port = port.parse().ok().filter(|port| is_number && *port > 0)?;
-    Some((name, Some(port)))
+    let number: u16 = port.parse().ok()?;
+    (is_number && number > 0).then(|| (name, port.trim_start_matches('0')))
 }
 
 fn plain_name(name: &str) -> Option<String> {
@@ -59,8 +56,6 @@ fn plain_name(name: &str) -> Option<String> {
     if name.len() > HOST_BYTES_MAX {
         return None;
     }
-    // Room for a port, which has at most five digits.
-    let mut plain = String::with_capacity(name.len() + 6);
     let mut label_bytes = 0;
     for byte in name.bytes() {
         match byte {
@@ -72,9 +67,15 @@ fn plain_name(name: &str) -> Option<String> {
         if label_bytes > LABEL_BYTES_MAX {
             return None;
         }
-        plain.push(char::from(byte.to_ascii_lowercase()));
     }
-    (label_bytes > 0).then_some(plain)
+    if label_bytes == 0 {
+        return None;
+    }
+    // Room for a port, which has at most five digits.
+    let mut plain = String::with_capacity(name.len() + 6);
+    plain.push_str(name);
+    plain.make_ascii_lowercase();
+    Some(plain)
 }
 
 /// Returns whether a path means the same to every server that this node knows of (B58 to B62).
