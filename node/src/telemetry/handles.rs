@@ -5,30 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use metrics::{Counter, Gauge, Histogram, Recorder};
 
 use super::catalog::{self, METADATA, Metric};
+use super::counts::{Count, Counts};
 use super::event::{Ending, FillEnding, Misbehavior, NextObject, SecondAttempt};
 use super::labels::{FillReason, HoldResult, LabelValue, PurgeKind, PurgeState, StatusClass};
 use crate::exchange::Protocol;
 use crate::respond::{Failure, Outcome};
 use crate::upstream::{Class, ParentId};
 use media::Kind;
-
-/// A counter that can also be read: `metrics` handles only write.
-#[derive(Debug)]
-pub(crate) struct Count {
-    shown: Counter,
-    value: AtomicU64,
-}
-
-impl Count {
-    pub(crate) fn add(&self, n: u64) {
-        self.shown.increment(n);
-        self.value.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub(crate) fn value(&self) -> u64 {
-        self.value.load(Ordering::Relaxed)
-    }
-}
 
 /// A level that rises and falls by events, and can also be read.
 #[derive(Debug)]
@@ -147,11 +130,16 @@ pub(super) struct PurgeHandles {
 
 impl Handles {
     /// Registers every series of the catalog with `recorder`.
-    pub(super) fn resolve(recorder: &impl Recorder, node: &str, parents: &[String]) -> Self {
+    pub(super) fn resolve(
+        recorder: &impl Recorder,
+        counts: &Counts,
+        node: &str,
+        parents: &[String],
+    ) -> Self {
         for metric in catalog::CATALOG {
             metric.describe(recorder);
         }
-        let r = Registrar(recorder);
+        let r = Registrar(recorder, counts);
         r.gauge(&catalog::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), node])
             .set(1.0);
         Self {
@@ -231,8 +219,8 @@ pub(crate) struct StreamHandles {
 
 impl StreamHandles {
     /// Registers the series of a presentation.
-    pub(super) fn resolve(recorder: &impl Recorder, stream: &str) -> Self {
-        let r = Registrar(recorder);
+    pub(super) fn resolve(recorder: &impl Recorder, counts: &Counts, stream: &str) -> Self {
+        let r = Registrar(recorder, counts);
         let stream = &[stream];
         Self {
             viewers: r.gauge(&catalog::STREAM_VIEWERS, stream),
@@ -252,7 +240,7 @@ impl StreamHandles {
     }
 }
 
-struct Registrar<'a, R>(&'a R);
+struct Registrar<'a, R>(&'a R, &'a Counts);
 
 impl<R: Recorder> Registrar<'_, R> {
     fn counter(&self, metric: &Metric, values: &[&str]) -> Counter {
@@ -261,10 +249,7 @@ impl<R: Recorder> Registrar<'_, R> {
     }
 
     fn count(&self, metric: &Metric, values: &[&str]) -> Count {
-        Count {
-            shown: self.counter(metric, values),
-            value: AtomicU64::new(0),
-        }
+        self.1.count(self.counter(metric, values))
     }
 
     fn gauge(&self, metric: &Metric, values: &[&str]) -> Gauge {

@@ -11,6 +11,7 @@
 
 mod access_log;
 mod catalog;
+mod counts;
 mod event;
 mod figures;
 mod handles;
@@ -41,6 +42,7 @@ use crate::clock::Clock;
 use crate::listen::OpenConnections;
 use crate::respond::{Failure, Outcome};
 use crate::upstream::Class;
+use counts::{Count, Counts};
 use handles::Handles;
 use labels::{FillReason, HoldResult, LabelValue, PurgeKind, PurgeState, StatusClass};
 use lapses::Lapses;
@@ -51,6 +53,7 @@ use lapses::Lapses;
 /// of presentations, which exist from their first playlist.
 pub struct Telemetry {
     handles: Handles,
+    counts: Counts,
     recorder: PrometheusRecorder,
     rendered: PrometheusHandle,
     clock: Clock,
@@ -72,8 +75,10 @@ impl Telemetry {
         access_log: Option<AccessLog>,
     ) -> Self {
         let recorder = builder().build_recorder();
+        let counts = Counts::default();
         Self {
-            handles: Handles::resolve(&recorder, node, parents),
+            handles: Handles::resolve(&recorder, &counts, node, parents),
+            counts,
             rendered: recorder.handle(),
             recorder,
             clock,
@@ -193,11 +198,12 @@ impl Telemetry {
 
     /// Registers the series of a presentation. Call it once for each.
     pub(crate) fn stream(&self, name: &str) -> StreamHandles {
-        StreamHandles::resolve(&self.recorder, name)
+        StreamHandles::resolve(&self.recorder, &self.counts, name)
     }
 
     /// Returns every metric in the Prometheus text format.
     pub fn render(&self) -> String {
+        self.counts.show();
         self.show_levels(&self.levels());
         self.rendered.render()
     }
@@ -348,8 +354,8 @@ fn builder() -> PrometheusBuilder {
         .expect("the list of buckets is not empty")
 }
 
-fn sum<'a>(counts: impl Iterator<Item = &'a handles::Count>) -> u64 {
-    counts.map(handles::Count::value).sum()
+fn sum<'a>(counts: impl Iterator<Item = &'a Count>) -> u64 {
+    counts.map(Count::value).sum()
 }
 
 /// Gauges are floats; below 2^53 nothing is lost.
