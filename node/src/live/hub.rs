@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use cache::CacheKey;
 use media::Kind;
-use moka::sync::Cache;
 use parking_lot::RwLock;
+use quick_cache::sync::Cache;
 
 use super::epochs::Epochs;
 use super::gate::Gates;
@@ -24,7 +24,8 @@ use crate::node::LiveConfig;
 pub struct Hub {
     renditions: RwLock<HashMap<CacheKey, Arc<Rendition>>>,
     renditions_max: usize,
-    /// Kinds of child URIs, learned from playlists; bounded by count (CA-01).
+    /// Kinds of child URIs, learned from playlists; bounded by count (CA-01). Asked for by every request: looking
+    /// writes nothing that workers share but a place's counter of use.
     learned: Cache<CacheKey, Learned>,
     /// The requests that are held.
     pub(crate) held: Arc<Held>,
@@ -135,4 +136,4 @@ impl Hub {
 }
 
 /// Child URIs remembered; a live rendition with 500 ms parts needs some 40.
-const LEARNED_MAX: u64 = 200_000;
+const LEARNED_MAX: usize = 200_000;
