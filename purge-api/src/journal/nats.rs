@@ -428,7 +428,7 @@ const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const REACHED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Time to read the entries of late at the start.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Batches of reports that wait to be told to other purge APIs.
 const REPORTS_WAITING_MAX: usize = 256;

@@ -278,7 +278,7 @@ fn unfit(found: &Config, wanted: &Config) -> Option<&'static str> {
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a cluster may take to agree on who leads, when a purge API starts.
-const AGREE_WITHIN: Duration = Duration::from_secs(30);
+const AGREE_WITHIN: Duration = Duration::from_secs(60);
 
 /// The pause before the servers are asked again.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(250);
