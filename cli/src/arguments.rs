@@ -274,6 +274,9 @@ pub(crate) struct SwarmArguments {
     /// How long the run takes.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub(crate) duration: Duration,
+    /// Time nothing that is published so soon after the start.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s")]
+    pub(crate) settle: Duration,
     /// When parts are asked for.
     #[arg(long, value_name = "WHEN", default_value = "hint")]
     pub(crate) wants: Wants,

@@ -27,6 +27,7 @@ impl Plan {
             viewers: typed.viewers,
             ramp: typed.ramp,
             duration: typed.duration,
+            settle: typed.settle,
             protocol: protocol(client.protocol),
             viewers_per_connection: typed.viewers_per_connection,
             connect_to: client.connect_to,

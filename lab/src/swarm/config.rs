@@ -19,6 +19,9 @@ pub struct SwarmConfig {
     /// When the run ends, counted from its start; it ends sooner when every viewer has seen the end
     /// of the presentation.
     pub duration: Duration,
+    /// What is published sooner after the start is not timed: viewers that still arrive cost the
+    /// machine more than those that play.
+    pub settle: Duration,
     /// The HTTP version.
     pub protocol: Protocol,
     /// HTTP/1.1: connections a viewer keeps per host. Browsers: 6.
@@ -61,6 +64,7 @@ impl SwarmConfig {
             viewers: 1,
             ramp: Duration::ZERO,
             duration: Duration::from_secs(30),
+            settle: Duration::ZERO,
             protocol: Protocol::Http2,
             connections_per_viewer: 6,
             viewers_per_connection: 1,

@@ -223,6 +223,17 @@ fn the_report_reads_as_text_and_as_json() {
 }
 
 #[test]
+fn what_is_published_before_a_run_has_settled_is_not_timed() {
+    let stage = Stage::start(Script::plain(7));
+    let mut config = config(&stage, Protocol::Http2, "/index.m3u8");
+    config.settle = Duration::from_secs(3600);
+    let report = play(&config);
+    assert_eq!(report.viewers.finished, 1);
+    assert!(report.added_latency.part.is_none() && report.added_latency.playlist.is_none());
+    assert_eq!(report.added_latency.clock_skews, 0);
+}
+
+#[test]
 fn numbers_out_of_range_are_named() {
     let mut config = SwarmConfig::new("http://localhost/x.m3u8");
     config.viewers = 0;

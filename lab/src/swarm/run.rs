@@ -174,6 +174,12 @@ pub(crate) fn in_range<T: PartialOrd + fmt::Display>(
 const SWITCH_EVERY_MIN: Duration = Duration::from_millis(100);
 
 fn setting(config: &SwarmConfig, url: Location) -> Setting {
+    let wall = WallClock::read();
+    let timed_from = match config.settle {
+        // Nothing is left out, whatever the clocks say.
+        Duration::ZERO => i64::MIN,
+        settle => wall.unix_micros(Instant::now() + settle),
+    };
     Setting {
         url,
         habits: Habits {
@@ -187,7 +193,8 @@ fn setting(config: &SwarmConfig, url: Location) -> Setting {
         abr_switch_every: config.abr_switch_every,
         abort_probability: config.abort_probability,
         seed: config.seed,
-        wall: WallClock::read(),
+        wall,
+        timed_from,
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Setting {
     pub(crate) abort_probability: f64,
     pub(crate) seed: u64,
     pub(crate) wall: WallClock,
+    /// What was published before this is not timed; Unix microseconds.
+    pub(crate) timed_from: i64,
 }
 
 /// One viewer.

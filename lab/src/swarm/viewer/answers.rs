@@ -121,7 +121,7 @@ impl Viewer {
         tally.restarts += u64::from(seen.is_restart);
         tally.unsatisfied_reloads += u64::from(seen.is_unsatisfied);
         let is_live = reload.why == Why::Next && !flight.was_late && !seen.is_unsatisfied;
-        if let Some(published) = published.filter(|_| is_live) {
+        if let Some(published) = published.filter(|at| is_live && *at >= self.setting.timed_from) {
             tally.added_latency(Object::Playlist, published, last_byte);
         }
         drop(tally);
@@ -158,7 +158,8 @@ impl Viewer {
             self.tally.lock().gaps += u64::from(is_gap);
             return;
         };
-        if let Some(published) = got.head.published_micros.filter(|_| media.is_at_edge) {
+        let is_timed = |at: &i64| media.is_at_edge && *at >= self.setting.timed_from;
+        if let Some(published) = got.head.published_micros.filter(is_timed) {
             let last_byte = self.setting.wall.unix_micros(got.last_byte_at);
             self.tally
                 .lock()
