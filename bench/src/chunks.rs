@@ -274,8 +274,8 @@ struct Seen {
 impl Seen {
     fn new() -> anyhow::Result<Self> {
         Ok(Self {
-            first: Histogram::new(3)?,
-            chunks: Histogram::new(3)?,
+            first: Histogram::new_with_bounds(1, MICROS_MAX, 3)?,
+            chunks: Histogram::new_with_bounds(1, MICROS_MAX, 3)?,
             readers: 0,
             whole: 0,
         })
@@ -325,3 +325,4 @@ const CHUNK_TIME: Duration = Duration::from_millis(200);
 const SEGMENT_TIME: Duration = Duration::from_secs(2);
 const READERS_MAX: u32 = 5_000;
 const SEGMENTS_MAX: u32 = 60;
+const MICROS_MAX: u64 = 60_000_000;
