@@ -32,6 +32,9 @@ struct Arguments {
     /// Requests in flight on each.
     #[arg(long, default_value_t = 4)]
     streams: usize,
+    /// Ask once on each stream, say `asked`, and keep all connections open for the rest of the time.
+    #[arg(long)]
+    once: bool,
     /// Seconds to run, at most 60.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
@@ -80,6 +83,9 @@ async fn main() -> anyhow::Result<()> {
     let until = begun + Duration::from_secs(arguments.seconds);
     let cpu_before = cpu_seconds(arguments.server_pid)?;
     let mut connections = JoinSet::new();
+    if arguments.once {
+        return keep(&config, &arguments, until).await;
+    }
     for _ in 0..arguments.connections {
         let request = http3_request(&arguments.path)?;
         let (server, streams) = (arguments.server, arguments.streams);
@@ -117,6 +123,50 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Asks once on each stream of each connection and keeps them, answered or not, so that somebody can look at the server.
+#[allow(clippy::print_stdout, reason = "a command says how far it is")]
+async fn keep(
+    config: &quinn::ClientConfig,
+    arguments: &Arguments,
+    until: Instant,
+) -> anyhow::Result<()> {
+    let request = http3_request(&arguments.path)?;
+    let mut kept = Vec::new();
+    for _ in 0..arguments.connections {
+        let (endpoint, connection, control) = connected(config.clone(), arguments.server).await?;
+        let mut streams = Vec::new();
+        for _ in 0..arguments.streams {
+            let (mut send, receive) = connection.open_bi().await?;
+            send.write_chunk(request.clone()).await?;
+            send.finish()?;
+            streams.push(receive);
+        }
+        kept.push((endpoint, connection, control, streams));
+    }
+    println!("asked");
+    tokio::time::sleep_until(until).await;
+    for (_, connection, ..) in &kept {
+        if let Some(reason) = connection.close_reason() {
+            anyhow::bail!("a connection did not stay: {reason}");
+        }
+    }
+    Ok(())
+}
+
+/// Connects and opens the control stream, which has to stay as long as the connection (RFC 9114 6.2.1).
+async fn connected(
+    config: quinn::ClientConfig,
+    server: SocketAddr,
+) -> anyhow::Result<(quinn::Endpoint, quinn::Connection, quinn::SendStream)> {
+    let socket = UdpSocket::bind((server.ip(), 0))?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)?;
+    let connection = endpoint.connect_with(config, server, "localhost")?.await?;
+    let mut control = connection.open_uni().await?;
+    control.write_all(&CONTROL_STREAM).await?;
+    Ok((endpoint, connection, control))
+}
+
 async fn one_connection(
     config: quinn::ClientConfig,
     server: SocketAddr,
@@ -124,12 +174,7 @@ async fn one_connection(
     streams: usize,
     until: Instant,
 ) -> anyhow::Result<Tally> {
-    let socket = UdpSocket::bind((server.ip(), 0))?;
-    let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)?;
-    let connection = endpoint.connect_with(config, server, "localhost")?.await?;
-    let mut control = connection.open_uni().await?;
-    control.write_all(&CONTROL_STREAM).await?;
+    let (endpoint, connection, _control) = connected(config, server).await?;
     let mut workers = JoinSet::new();
     for _ in 0..streams {
         workers.spawn(one_after_another(
