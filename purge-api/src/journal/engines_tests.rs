@@ -460,6 +460,37 @@ async fn what_is_in_the_stream_and_is_no_purge_makes_everything_stale() {
 }
 
 #[tokio::test]
+async fn f30_an_id_that_the_servers_have_of_another_purge_does_not_swallow_one() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let (journal, _) = Journal::connect(server.config(), small()).await.unwrap();
+    append(&journal, draft(1)).await;
+    let ours = Draft {
+        idempotency_key: Some("ours".to_owned()),
+        ..draft(2)
+    };
+    // As after an election: the servers have our id, and what stands there is another purge.
+    let address = server.config().servers.remove(0);
+    let stranger = async_nats::connect(address).await.unwrap();
+    let stranger = async_nats::jetstream::new(stranger);
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert(async_nats::header::NATS_MESSAGE_ID, r#"["origin","ours"]"#);
+    let bytes = serde_json::to_vec(&draft(1)).unwrap();
+    let published = stranger.publish_with_headers("seawall.purges", headers, bytes.into());
+    published.await.unwrap().await.unwrap();
+    let appended = journal.append(ours.clone()).await.unwrap();
+    let Appended::New(entry) = appended else {
+        panic!("it is not in the log yet: {appended:?}");
+    };
+    assert_eq!(entry.sequence, Sequence(3));
+    assert_eq!(entry.request, ours.request);
+    // It is recognized from then on.
+    let again = journal.append(ours).await.unwrap();
+    assert!(matches!(again, Appended::Known(known) if known.sequence == Sequence(3)));
+}
+
+#[tokio::test]
 async fn a_stream_that_was_made_anew_is_another_log() {
     let Some(server) = Server::start() else {
         return;

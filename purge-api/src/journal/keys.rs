@@ -1,6 +1,6 @@
 //! The idempotency keys of late.
 //!
-//! Who calls it: the writer, before it gives a draft a place. They are not kept apart from the entries that
+//! Who calls it: the writer, before it gives a draft a place; the journal on NATS, when the servers contradict themselves. They are not kept apart from the entries that
 //! they came with, so that a restart cannot lose one without the other.
 
 use std::collections::{HashMap, VecDeque};
@@ -42,6 +42,12 @@ impl Keys {
         while self.order.len() > self.keys_max {
             self.forget_oldest();
         }
+    }
+
+    /// Forgets all: another log begins.
+    pub(crate) fn clear(&mut self) {
+        self.known.clear();
+        self.order.clear();
     }
 
     /// Forgets what is too old at `now`, or came with a purge before `tail`.

@@ -14,6 +14,7 @@
 //! claim  ─► a stream in which each subject is written once
 //! ```
 
+mod append;
 mod claims;
 mod follow;
 mod heads;
@@ -37,13 +38,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::StorageError;
+use super::keys::Keys;
 use super::progress::{NodeApplied, NodeProgress, Progress};
-use super::record::{self, Record};
+use super::record::{self, Key, Record};
 use super::{
     AppendError, Appended, ClaimError, Draft, JournalConfig, NatsConfig, OpenError, OpenReport,
     Page, ReadError,
 };
 use crate::auth::{Remembered, Used};
+use append::{Answered, Kept};
 use claims::Claims;
 use heads::Heads;
 use reports::{Heard, Told};
@@ -62,6 +65,8 @@ struct Shared {
     claims: Claims,
     heads: Arc<Heads>,
     recent: Mutex<Window>,
+    /// What came with them, to find a purge that the servers say they know.
+    keys: Mutex<Keys>,
     /// The sender is in the task that follows: who follows us learns that the journal was closed.
     bounds: watch::Receiver<Bounds>,
     /// Until when it is certain that `bounds` has the last entry, once it was.
@@ -90,19 +95,9 @@ impl Nats {
         nats: NatsConfig,
         config: JournalConfig,
     ) -> Result<(Self, OpenReport), OpenError> {
-        let found = setup::open(&nats, &config).await?;
-        let report = OpenReport {
-            bounds: found.bounds,
-            entries: found.entries,
-            bytes: found.bytes,
-            is_new: found.is_new,
-            was_cut_off: false,
-            remembered: Remembered {
-                used: Vec::new(),
-                signatures_since: Some(found.claimed_since),
-                tokens_since: Some(found.claimed_since),
-            },
-        };
+        // Boxed: it is needed once, and large.
+        let found = Box::pin(setup::open(&nats, &config)).await?;
+        let report = report_of(&found);
         let head = found.bounds.head;
         let first = Sequence(head.0.saturating_sub(config.recent_max as u64));
         let first = first.max(found.bounds.tail.previous());
@@ -114,7 +109,11 @@ impl Nats {
         let ending = CancellationToken::new();
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
-            claims: Claims::new(found.context.clone(), setup::used_prefix(&nats.stream)),
+            claims: Claims::new(
+                found.context.clone(),
+                found.used,
+                setup::used_prefix(&nats.stream),
+            ),
             heads: Arc::new(Heads::new(
                 found.context.clone(),
                 setup::alive_prefix(&nats.stream) + &crate::auth::fresh_nonce(),
@@ -124,6 +123,7 @@ impl Nats {
             stream: found.stream,
             subject: setup::subject(&nats.stream),
             recent: Mutex::new(Window::new(found.bounds.log, first, config.recent_max)),
+            keys: Mutex::new(Keys::new(config.keys_kept_for, config.keys_max)),
             bounds: bounds.clone(),
             confirmed_at: watch::Sender::new(None),
             progress: Mutex::new(Progress::new(
@@ -158,7 +158,7 @@ impl Nats {
 
     pub(super) async fn append(&self, draft: Draft) -> Result<Appended, AppendError> {
         let shared = &self.shared;
-        let Record { draft, bytes } = Record::new(draft)?;
+        let record = Record::new(draft)?;
         if shared.ending.is_cancelled() {
             return Err(AppendError::Closed);
         }
@@ -166,26 +166,17 @@ impl Nats {
             .appends
             .try_acquire()
             .map_err(|_| AppendError::Busy)?;
-        let mut headers = HeaderMap::new();
-        if let Some(key) = &draft.idempotency_key {
-            // JSON has escapes for whatever a header field cannot carry.
-            let id = serde_json::to_string(&(&draft.by, key)).expect("two strings are JSON");
-            headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
-        }
-        let published = shared
-            .context
-            .publish_with_headers(shared.subject.clone(), headers, bytes.into())
-            .await;
-        let acknowledged = acknowledged(published.map_err(unsent)?).await?;
-        let sequence = Sequence(acknowledged.sequence);
+        let draft = record.draft.clone();
+        let kept = append::append(self, record).await?;
         let log = self.bounds().log;
+        let sequence = kept.sequence();
         if !shared.heads.tell(log, sequence).await {
             return Err(AppendError::Unknown);
         }
-        if acknowledged.duplicate {
-            return self.known(sequence, &draft).await;
-        }
-        Ok(Appended::New(Arc::new(draft.into_entry(log, sequence))))
+        Ok(match kept {
+            Kept::New(_) => Appended::New(Arc::new(draft.into_entry(log, sequence))),
+            Kept::Known(_, known) => Appended::Known(Arc::new(known.into_entry(log, sequence))),
+        })
     }
 
     /// Takes `used` for the caller alone, among all purge APIs of the stream.
@@ -195,18 +186,6 @@ impl Nats {
             return Err(ClaimError::Storage(StorageError::new(closed)));
         }
         self.shared.claims.claim(used).await
-    }
-
-    /// Returns the purge that came with the same key before.
-    async fn known(&self, sequence: Sequence, draft: &Draft) -> Result<Appended, AppendError> {
-        match self.read_draft(sequence).await {
-            Ok(Some(known)) if known.asks_for(draft) => {
-                let log = self.bounds().log;
-                Ok(Appended::Known(Arc::new(known.into_entry(log, sequence))))
-            }
-            Ok(Some(_)) => Err(AppendError::KeyReused(sequence)),
-            Ok(None) | Err(_) => Err(AppendError::Unknown),
-        }
     }
 
     pub(super) fn bounds(&self) -> Bounds {
@@ -363,6 +342,55 @@ impl Nats {
     }
 }
 
+impl append::Log for Nats {
+    async fn publish(
+        &self,
+        message_id: Option<String>,
+        bytes: Arc<[u8]>,
+    ) -> Result<Answered, AppendError> {
+        let mut headers = HeaderMap::new();
+        if let Some(id) = message_id {
+            headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
+        }
+        let subject = self.shared.subject.clone();
+        let bytes = bytes::Bytes::from_owner(bytes);
+        let published = self
+            .shared
+            .context
+            .publish_with_headers(subject, headers, bytes)
+            .await;
+        let acknowledged = acknowledged(published.map_err(unsent)?).await?;
+        Ok(Answered {
+            sequence: Sequence(acknowledged.sequence),
+            is_known: acknowledged.duplicate,
+        })
+    }
+
+    async fn read(&self, sequence: Sequence) -> Result<Option<Draft>, AppendError> {
+        let read = self.read_draft(sequence).await;
+        read.map_err(|_| AppendError::Unknown)
+    }
+
+    async fn place_of(
+        &self,
+        key: &Key,
+        at_least: Sequence,
+    ) -> Result<Option<Sequence>, AppendError> {
+        let asked_at = Instant::now();
+        let mut confirmed_at = self.shared.confirmed_at.subscribe();
+        let is_certain = confirmed_at.wait_for(|at| at.is_some_and(|at| at > asked_at));
+        let waited = tokio::time::timeout(REACHED_WITHIN, is_certain).await;
+        if !waited.is_ok_and(|certain| certain.is_ok()) {
+            return Err(AppendError::Unknown);
+        }
+        // It may be on its way, told by a server that is ahead of those we read from.
+        let mut bounds = self.subscribe();
+        let is_read = bounds.wait_for(|bounds| bounds.head >= at_least);
+        tokio::time::timeout(ON_ITS_WAY, is_read).await.ok();
+        Ok(self.shared.keys.lock().find(key))
+    }
+}
+
 impl Shared {
     /// Waits until it was once certain that all is here; a majority that answers late is waited for while serving.
     async fn be_certain(&self) {
@@ -385,6 +413,21 @@ impl Shared {
             self.progressed.send_modify(|ticks| *ticks += 1);
         }
         (noted.into_iter().map(|noted| noted.node).collect(), refused)
+    }
+}
+
+fn report_of(found: &setup::Opened) -> OpenReport {
+    OpenReport {
+        bounds: found.bounds,
+        entries: found.entries,
+        bytes: found.bytes,
+        is_new: found.is_new,
+        was_cut_off: false,
+        remembered: Remembered {
+            used: Vec::new(),
+            signatures_since: Some(found.claimed_since),
+            tokens_since: Some(found.claimed_since),
+        },
     }
 }
 
@@ -426,6 +469,9 @@ const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Time to find out whether a follower is ahead: less than it waits for the first byte.
 const REACHED_WITHIN: Duration = Duration::from_secs(4);
+
+/// Time for a purge that a server knows to come to us: nothing is on its way for longer.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
 /// Time to read the entries of late at the start.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);

@@ -9,9 +9,10 @@ use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::stream::Stream;
 use aws_lc_rs::digest;
 
-use crate::auth::{Used, hex};
+use crate::auth::{Used, fresh_nonce, hex};
 use crate::journal::ClaimError;
 use crate::journal::error::StorageError;
 
@@ -19,14 +20,19 @@ use crate::journal::error::StorageError;
 #[derive(Debug)]
 pub(super) struct Claims {
     context: Context,
+    stream: Stream,
     /// The beginning of all subjects, with its dot.
     prefix: String,
 }
 
 impl Claims {
-    /// Returns the claims below `prefix`.
-    pub(super) fn new(context: Context, prefix: String) -> Self {
-        Self { context, prefix }
+    /// Returns the claims below `prefix`, in `stream`.
+    pub(super) fn new(context: Context, stream: Stream, prefix: String) -> Self {
+        Self {
+            context,
+            stream,
+            prefix,
+        }
     }
 
     /// Takes `used` for the caller alone.
@@ -36,9 +42,11 @@ impl Claims {
         let subject = format!("{}{}", self.prefix, hex(name.as_ref()));
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+        // Ours alone, to recognize our own claim.
+        let mark = fresh_nonce();
         let published = self
             .context
-            .publish_with_headers(subject, headers, "".into())
+            .publish_with_headers(subject.clone(), headers, mark.clone().into())
             .await;
         let acknowledged = match published {
             Ok(published) => published.await,
@@ -47,7 +55,7 @@ impl Claims {
         match acknowledged {
             Ok(_) => Ok(()),
             Err(error) => match error.kind() {
-                PublishErrorKind::WrongLastSequence => Err(ClaimError::Used),
+                PublishErrorKind::WrongLastSequence => self.look(&subject, mark.as_bytes()).await,
                 PublishErrorKind::StreamNotFound
                 | PublishErrorKind::WrongLastMessageId
                 | PublishErrorKind::TimedOut
@@ -56,6 +64,15 @@ impl Claims {
                 | PublishErrorKind::MaxPayloadExceeded
                 | PublishErrorKind::Other => Err(ClaimError::Storage(StorageError::new(error))),
             },
+        }
+    }
+
+    /// Looks whose claim it is that the servers say is there: while they elect, it may be ours or nobody's.
+    async fn look(&self, subject: &str, mark: &[u8]) -> Result<(), ClaimError> {
+        match self.stream.get_last_raw_message_by_subject(subject).await {
+            Ok(claim) if claim.payload == mark => Ok(()),
+            Ok(_) => Err(ClaimError::Used),
+            Err(error) => Err(ClaimError::Storage(StorageError::new(error))),
         }
     }
 }

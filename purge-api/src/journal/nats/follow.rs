@@ -155,7 +155,9 @@ fn vouch(
 /// Adds an entry to those of late.
 fn take(shared: &Shared, publishing: &watch::Sender<Bounds>, sequence: Sequence, payload: &[u8]) {
     let log = publishing.borrow().log;
-    let entry: Arc<Entry> = Arc::new(read_or_all(payload, sequence).into_entry(log, sequence));
+    let draft = read_or_all(payload, sequence);
+    let (key, accepted_at) = (draft.key(), draft.accepted_at);
+    let entry: Arc<Entry> = Arc::new(draft.into_entry(log, sequence));
     let mut recent = shared.recent.lock();
     if sequence <= recent.bounds().head {
         return;
@@ -166,6 +168,12 @@ fn take(shared: &Shared, publishing: &watch::Sender<Bounds>, sequence: Sequence,
         recent.push(entry).expect("it is the next");
     }
     drop(recent);
+    let mut keys = shared.keys.lock();
+    if let Some(key) = key {
+        keys.remember(key, sequence, accepted_at);
+    }
+    keys.expire(accepted_at, publishing.borrow().tail);
+    drop(keys);
     publishing.send_modify(|bounds| bounds.head = sequence);
 }
 
@@ -180,6 +188,7 @@ async fn look(shared: &Shared, publishing: &watch::Sender<Bounds>) -> Result<boo
     if found.log != known.log {
         let before_it = found.tail.previous();
         shared.recent.lock().begin_anew(found.log, before_it);
+        shared.keys.lock().clear();
         publishing.send_replace(Bounds {
             head: before_it,
             ..found

@@ -38,6 +38,8 @@ pub(super) struct Opened {
     pub(super) is_new: bool,
     /// What nodes reported of late.
     pub(super) reports: Stream,
+    /// What was used once.
+    pub(super) used: Stream,
     /// Since when everything that may be used once is claimed.
     pub(super) claimed_since: UnixMillis,
 }
@@ -85,6 +87,7 @@ pub(super) async fn open(nats: &NatsConfig, config: &JournalConfig) -> Result<Op
         stream,
         is_new,
         reports,
+        used,
         claimed_since: UnixMillis(u64::try_from(claimed_since).unwrap_or_default()),
     })
 }
