@@ -427,7 +427,7 @@ async fn storm(
     }
 }
 
-/// More than any election takes: a refusal takes as long as the servers may take to answer.
+/// More than any election takes: a refusal comes after the servers had time to answer or to elect.
 const ATTEMPTS_MAX: u64 = 10_000;
 
 /// Starts beside a cluster that is slow to agree.

@@ -18,6 +18,7 @@ mod append;
 mod claims;
 mod follow;
 mod heads;
+mod publish;
 mod reports;
 mod setup;
 
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use parking_lot::Mutex;
 use purge_log::feed::Refused;
@@ -352,14 +353,14 @@ impl append::Log for Nats {
         if let Some(id) = message_id {
             headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
         }
-        let subject = self.shared.subject.clone();
+        let shared = &self.shared;
         let bytes = bytes::Bytes::from_owner(bytes);
-        let published = self
-            .shared
-            .context
-            .publish_with_headers(subject, headers, bytes)
-            .await;
-        let acknowledged = acknowledged(published.map_err(unsent)?).await?;
+        let published = publish::publish(&shared.context, &shared.subject, &headers, bytes).await;
+        let acknowledged = published.map_err(|error| match error.kind() {
+            // It may be in the stream all the same.
+            PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => AppendError::Unknown,
+            _ => AppendError::Storage(StorageError::new(error)),
+        })?;
         Ok(Answered {
             sequence: Sequence(acknowledged.sequence),
             is_known: acknowledged.duplicate,
@@ -429,21 +430,6 @@ fn report_of(found: &setup::Opened) -> OpenReport {
             tokens_since: Some(found.claimed_since),
         },
     }
-}
-
-/// Waits for the stream's word that the purge is kept.
-async fn acknowledged(
-    published: PublishAckFuture,
-) -> Result<async_nats::jetstream::publish::PublishAck, AppendError> {
-    published.await.map_err(|error| match error.kind() {
-        // It may be in the stream all the same.
-        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => AppendError::Unknown,
-        _ => AppendError::Storage(StorageError::new(error)),
-    })
-}
-
-fn unsent(error: impl std::error::Error + Send + Sync + 'static) -> AppendError {
-    AppendError::Storage(StorageError::new(error))
 }
 
 /// Reads an entry. One that nobody understands is as much as any purge, as it is to a node.

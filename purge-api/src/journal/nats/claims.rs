@@ -12,6 +12,7 @@ use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::stream::Stream;
 use aws_lc_rs::digest;
 
+use super::publish::publish;
 use crate::auth::{Used, fresh_nonce, hex};
 use crate::journal::ClaimError;
 use crate::journal::error::StorageError;
@@ -44,14 +45,8 @@ impl Claims {
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
         // Ours alone, to recognize our own claim.
         let mark = fresh_nonce();
-        let published = self
-            .context
-            .publish_with_headers(subject.clone(), headers, mark.clone().into())
-            .await;
-        let acknowledged = match published {
-            Ok(published) => published.await,
-            Err(error) => Err(error),
-        };
+        let payload = mark.clone().into();
+        let acknowledged = publish(&self.context, &subject, &headers, payload).await;
         match acknowledged {
             Ok(_) => Ok(()),
             Err(error) => match error.kind() {

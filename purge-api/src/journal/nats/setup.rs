@@ -278,7 +278,7 @@ fn unfit(found: &Config, wanted: &Config) -> Option<&'static str> {
 }
 
 /// How long a request to the servers may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a cluster may take to agree on who leads, when a purge API starts.
 const AGREE_WITHIN: Duration = Duration::from_secs(60);
