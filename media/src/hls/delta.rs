@@ -227,7 +227,7 @@ fn put_date_ranges(
 }
 
 /// Writes what segments before `index` have set and still holds there.
-fn put_state(out: &mut BytesMut, playlist: &MediaPlaylist, index: usize) {
+pub(super) fn put_state(out: &mut BytesMut, playlist: &MediaPlaylist, index: usize) {
     let Some(before) = index
         .checked_sub(1)
         .and_then(|before| playlist.segments.get(before))
@@ -269,7 +269,12 @@ fn keys_in_force<'a>(playlist: &MediaPlaylist, keys: &'a [KeyRow]) -> Vec<&'a Ke
 }
 
 /// Writes the lines of a segment, without those that apply to the whole playlist and without parts.
-fn put_segment(out: &mut BytesMut, playlist: &MediaPlaylist, index: usize, is_first: bool) {
+pub(super) fn put_segment(
+    out: &mut BytesMut,
+    playlist: &MediaPlaylist,
+    index: usize,
+    is_first: bool,
+) {
     let Some(row) = playlist.segments.get(index) else {
         return;
     };
@@ -301,7 +306,7 @@ fn slice(text: &Bytes, span: Span) -> &[u8] {
 }
 
 /// Writes a line, ended even if it was the last of its text.
-fn put_line(out: &mut BytesMut, line: &[u8]) {
+pub(super) fn put_line(out: &mut BytesMut, line: &[u8]) {
     out.put_slice(line);
     if !line.ends_with(b"\n") {
         out.put_u8(b'\n');

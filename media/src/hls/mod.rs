@@ -5,6 +5,7 @@
 //!                    └─► MediaPlaylist ─┬─► answer       (one request against one version)
 //!                                       ├─► delta_update (the short form of a version)
 //!                                       ├─► redact       (a version without what was purged)
+//!                                       ├─► Joint        (a stream that began again, as its own continuation)
 //!                                       └─► Rendition    (versions over time)
 //! ```
 //!
@@ -20,6 +21,7 @@ mod media_parser;
 mod media_playlist;
 mod multivariant;
 mod playlist;
+mod rebase;
 mod redact;
 mod rendition;
 mod rows;
@@ -40,6 +42,7 @@ pub use lint::{LAPSES_MAX, Lapse, lint};
 pub use media_playlist::MediaPlaylist;
 pub use multivariant::{ChildKind, ChildPlaylist, ContentSteering, MultivariantPlaylist};
 pub use playlist::{Limits, Playlist, PlaylistError};
+pub use rebase::{Joint, RunNumbers};
 pub use redact::{PURGED_URI, redact};
 pub use rendition::{HintChange, HintedResource, Rendition, Update};
 pub use server_control::with_server_control;

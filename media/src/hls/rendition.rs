@@ -29,6 +29,11 @@ pub struct Rendition {
     epoch: u64,
     doubt: Option<Doubt>,
     expects_epoch: bool,
+    /// Whether one answer that would take time back is enough: a sibling's stream began again.
+    is_suspect: bool,
+    /// When what is shown was shown first.
+    shown_at: Duration,
+    tells_jumps: bool,
 }
 
 /// Answers that would take time back, and agree with each other.
@@ -129,9 +134,17 @@ impl Rendition {
         self.expects_epoch = true;
     }
 
-    /// Replaces what is shown by the same version in other words: part of it was purged.
-    pub fn restate(&mut self, playlist: Arc<MediaPlaylist>) {
-        self.current = Some(playlist);
+    /// Lets one earlier answer begin a new epoch: another rendition of the presentation is known to have begun again.
+    pub fn suspect(&mut self) {
+        self.is_suspect = true;
+    }
+
+    /// Tells a numbering that jumps further ahead than time can have taken it from one that goes on: then, too, a new
+    /// epoch begins, of an origin that counts otherwise.
+    #[must_use]
+    pub fn telling_jumps(mut self) -> Self {
+        self.tells_jumps = true;
+        self
     }
 
     /// Judges a playlist that arrived at `now`, and shows it if it is newer.
@@ -147,24 +160,31 @@ impl Rendition {
             return Update::Older;
         }
         let Some(current) = self.current.clone() else {
-            return self.show(playlist);
+            return self.show(playlist, now);
         };
         if self.expects_epoch {
-            return self.begin_epoch(playlist, &current);
+            return self.begin_epoch(playlist, &current, now);
         }
-        match relation(&current, &playlist) {
+        let is_jump =
+            self.tells_jumps && jumps(&current, &playlist, now.saturating_sub(self.shown_at));
+        let relation = match relation(&current, &playlist) {
+            Relation::Ahead if is_jump => Relation::Elsewhere,
+            relation => relation,
+        };
+        match relation {
             Relation::Same => {
                 self.doubt = None;
                 Update::Unchanged
             }
-            Relation::Ahead => self.show(playlist),
+            Relation::Ahead => self.show(playlist, now),
             relation @ (Relation::Behind | Relation::Elsewhere) => {
                 let doubt = self.doubted(Arc::clone(&playlist), now);
                 let waited = now.saturating_sub(doubt.since);
                 let could_be_lag =
                     relation == Relation::Behind && waited < catch_up(&current, &playlist);
-                if doubt.answers >= ANSWERS_TO_CONFIRM && !could_be_lag {
-                    return self.begin_epoch(playlist, &current);
+                let is_confirmed = doubt.answers >= ANSWERS_TO_CONFIRM && !could_be_lag;
+                if is_confirmed || self.is_suspect {
+                    return self.begin_epoch(playlist, &current, now);
                 }
                 self.doubt = Some(doubt);
                 Update::Older
@@ -194,10 +214,9 @@ impl Rendition {
         }
     }
 
-    fn show(&mut self, playlist: Arc<MediaPlaylist>) -> Update {
+    fn show(&mut self, playlist: Arc<MediaPlaylist>, now: Duration) -> Update {
         let before = self.current.replace(Arc::clone(&playlist));
-        self.doubt = None;
-        self.expects_epoch = false;
+        self.settle(now);
         Update::Newer {
             released: playlist.last_position(),
             new_parts: new_parts(before.as_deref(), &playlist),
@@ -206,10 +225,22 @@ impl Rendition {
         }
     }
 
-    fn begin_epoch(&mut self, playlist: Arc<MediaPlaylist>, before: &MediaPlaylist) -> Update {
-        self.epoch += 1;
+    /// Nothing that was in doubt is, once something newer is shown.
+    fn settle(&mut self, now: Duration) {
         self.doubt = None;
         self.expects_epoch = false;
+        self.is_suspect = false;
+        self.shown_at = now;
+    }
+
+    fn begin_epoch(
+        &mut self,
+        playlist: Arc<MediaPlaylist>,
+        before: &MediaPlaylist,
+        now: Duration,
+    ) -> Update {
+        self.epoch += 1;
+        self.settle(now);
         let update = Update::NewEpoch {
             epoch: self.epoch,
             hint_changed: hint_change(Some(before), &playlist),
@@ -238,6 +269,20 @@ fn relation(current: &MediaPlaylist, candidate: &MediaPlaylist) -> Relation {
     } else {
         Relation::Ahead
     }
+}
+
+/// Returns whether a numbering is further ahead than twice as many segments as the time since can have brought.
+fn jumps(current: &MediaPlaylist, candidate: &MediaPlaylist, since: Duration) -> bool {
+    let ahead = candidate
+        .media_sequence()
+        .0
+        .saturating_sub(current.open_msn().0);
+    let segment = current.segments().map(|segment| segment.duration).min();
+    let segment = segment
+        .unwrap_or(current.target_duration())
+        .max(SEGMENT_MIN);
+    let expected = since.as_nanos() / segment.as_nanos();
+    u128::from(ahead) > expected * 2 + u128::from(AHEAD_ALLOWED)
 }
 
 /// Returns whether the last segment that both have is of times more than a target duration apart.
@@ -330,6 +375,12 @@ impl From<PreloadHint<'_>> for HintedResource {
         }
     }
 }
+
+/// Segments that may be missed without any time passing: those of a parent that lagged.
+const AHEAD_ALLOWED: u64 = 30;
+
+/// Shorter segments are not believed to be published one by one.
+const SEGMENT_MIN: Duration = Duration::from_millis(100);
 
 /// CA-07: how many answers in a row it takes to believe that a stream began again.
 const ANSWERS_TO_CONFIRM: u32 = 3;

@@ -1,0 +1,450 @@
+//! Showing a stream that began again, or another origin's, as the continuation of what viewers have.
+//!
+//! ```text
+//! shown before     10  11  12  13.0 13.1                the origin restarts and counts from 0
+//! the run                                   0   1  1.0
+//! shown            10  11  12  [13]    ║   14  15  16.0   ║ EXT-X-DISCONTINUITY
+//!                  └ kept ──┘  gap
+//! ```
+//!
+//! A *run* is what one start of one encoder numbers. A [`Joint`] is how a run follows what was shown: by how much its
+//! numbers are shifted, which of the old segments stay for the runway, and where the discontinuity is. Rewritten are
+//! numbers, and the URIs of the run, which get a mark: names that are used again name something else
+//! (rfc8216bis 6.2.1: a URI is never given to another segment). Called by the live hub, once per version. Deliberately not
+//! here: how it is noticed that a run began (`rendition`), and what the mark is.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::attributes::Attributes;
+use super::delta::{put_line, put_segment, put_state};
+use super::media_playlist::MediaPlaylist;
+use super::redact::PURGED_URI;
+use super::text::Span;
+
+/// What all renditions of a presentation agree on about a run, so that equal numbers stay equal media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunNumbers {
+    /// What is added to the run's media sequence numbers, modulo 2^64.
+    pub shift: u64,
+    /// The discontinuity sequence number of the run's first segment, as it is shown.
+    pub discontinuity: u64,
+    /// The run's own number of its first segment.
+    first: u64,
+    /// What `EXT-X-DISCONTINUITY-SEQUENCE` the run had then.
+    header: u64,
+    /// Whether the run itself has a discontinuity before its first segment.
+    has_tag: bool,
+}
+
+/// How a run follows what was shown before it.
+#[derive(Clone, Debug)]
+pub struct Joint {
+    numbers: RunNumbers,
+    /// Segments of before the run, oldest first.
+    kept: Vec<Kept>,
+    /// How many segments the playlist had.
+    window: usize,
+    /// Whether what is kept is encrypted where it ends.
+    is_encrypted: bool,
+}
+
+/// A segment of before the run.
+#[derive(Clone, Debug)]
+struct Kept {
+    /// Its lines after another one.
+    lines: Bytes,
+    /// Its lines as the first of the playlist, with what segments before it have set.
+    first_lines: Bytes,
+    is_discontinuity: bool,
+}
+
+impl Joint {
+    /// Makes `run`, the first version of a run, follow `before`, the last that was shown.
+    ///
+    /// `agreed` is what another rendition of the presentation found, if one did. Segments before the run stay, those whose
+    /// resource is not there (`is_there`) as gaps: nobody can bring them any more, and players find their place by them.
+    pub fn after(
+        before: &MediaPlaylist,
+        run: &MediaPlaylist,
+        agreed: Option<&RunNumbers>,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Self {
+        let has_open = !before.open_parts().is_empty();
+        let end = before.open_msn().0.saturating_add(u64::from(has_open));
+        let discontinuity = next_discontinuity(before);
+        let own = RunNumbers::of(run, end, discontinuity);
+        let (numbers, missing) = match agreed {
+            None => (own, Some(0)),
+            Some(agreed) => own.agreeing(agreed, end, discontinuity),
+        };
+        let mut kept = Vec::new();
+        // No tag takes a map back, and no segment may be longer than the target duration.
+        let fits = before.target_duration() <= run.target_duration()
+            && (before.maps.is_empty() || !run.maps.is_empty());
+        if let Some(missing) = missing.filter(|_| fits) {
+            kept = kept_of(before, &is_there);
+            if has_open {
+                kept.push(Kept::open_segment(before, &is_there));
+            }
+            kept.extend((0..missing).map(|_| Kept::absent(before)));
+        }
+        Self {
+            numbers,
+            is_encrypted: is_encrypted(before),
+            window: before.segments.len().max(run.segments.len()),
+            kept,
+        }
+    }
+
+    /// Makes a rendition of which nothing was shown yet part of a run that others follow.
+    pub fn joining(run: &MediaPlaylist, agreed: &RunNumbers) -> Self {
+        let mut numbers = *agreed;
+        if run.media_sequence().0 <= agreed.first {
+            numbers.first = run.media_sequence().0;
+            numbers.header = run.discontinuity_sequence();
+            numbers.has_tag = has_tag(run);
+        }
+        Self {
+            numbers,
+            kept: Vec::new(),
+            window: 0,
+            is_encrypted: false,
+        }
+    }
+
+    /// Returns what other renditions of the presentation have to agree with.
+    pub fn numbers(&self) -> RunNumbers {
+        self.numbers
+    }
+
+    /// Returns the text that viewers are shown for a version of the run.
+    ///
+    /// `mark` returns a URI of the run as it is shown, `None` for one that stays as it is; `shift_of` what is added to the numbers
+    /// in a report of the rendition at a URI.
+    pub fn rewrite(
+        &self,
+        run: &MediaPlaylist,
+        mark: impl Fn(&str) -> Option<String>,
+        shift_of: impl Fn(&str) -> u64,
+    ) -> Bytes {
+        let kept = self.kept_beside(run);
+        let has_joint = run.media_sequence().0 <= self.numbers.first;
+        let first = run.media_sequence().0.wrapping_add(self.numbers.shift);
+        let mut out = BytesMut::with_capacity(run.text.len() * 5 / 4 + kept.len() * KEPT_BYTES);
+        self.put_header(&mut out, run, first - kept.len() as u64, kept);
+        for (index, kept) in kept.iter().enumerate() {
+            out.put_slice(if index == 0 {
+                &kept.first_lines
+            } else {
+                &kept.lines
+            });
+        }
+        if has_joint {
+            if !has_tag(run) {
+                out.put_slice(b"#EXT-X-DISCONTINUITY\n");
+            }
+            if self.is_encrypted && !kept.is_empty() && !begins_with_key(run) {
+                out.put_slice(b"#EXT-X-KEY:METHOD=NONE\n");
+            }
+        }
+        let media = Span {
+            start: run.segments_start,
+            end: u32::try_from(run.text.len()).unwrap_or(u32::MAX),
+        };
+        for line in run.of_text(media).split_inclusive('\n') {
+            put_marked(&mut out, line, &mark, &shift_of);
+        }
+        out.freeze()
+    }
+
+    /// Returns which of the old segments are still shown: as many as the playlist had room for, and none when the run's
+    /// own first segment has left.
+    fn kept_beside(&self, run: &MediaPlaylist) -> &[Kept] {
+        if run.media_sequence().0 > self.numbers.first {
+            return &[];
+        }
+        let room = self.window.saturating_sub(run.segments.len());
+        let from = self.kept.len().saturating_sub(room);
+        self.kept.get(from..).unwrap_or_default()
+    }
+
+    fn put_header(&self, out: &mut BytesMut, run: &MediaPlaylist, first: u64, kept: &[Kept]) {
+        let header = Span {
+            start: 0,
+            end: run.segments_start,
+        };
+        let numbers = &self.numbers;
+        let discontinuities = if run.media_sequence().0 > numbers.first {
+            let since = run.discontinuity_sequence().saturating_sub(numbers.header);
+            (numbers.discontinuity + since).saturating_sub(u64::from(numbers.has_tag))
+        } else {
+            let among = kept.iter().filter(|kept| kept.is_discontinuity).count() as u64;
+            (numbers.discontinuity - 1).saturating_sub(among)
+        };
+        for line in run.of_text(header).split_inclusive('\n') {
+            if !is_numbering(line) {
+                put_line(out, line.as_bytes());
+            }
+        }
+        out.put_slice(format!("#EXT-X-MEDIA-SEQUENCE:{first}\n").as_bytes());
+        let says_any = discontinuities > 0;
+        if says_any {
+            out.put_slice(format!("#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}\n").as_bytes());
+        }
+    }
+}
+
+impl RunNumbers {
+    /// Returns the numbers of a run whose first segment is shown as `end`.
+    fn of(run: &MediaPlaylist, end: u64, discontinuity: u64) -> Self {
+        let first = run.media_sequence().0;
+        Self {
+            shift: end.wrapping_sub(first),
+            discontinuity,
+            first,
+            header: run.discontinuity_sequence(),
+            has_tag: has_tag(run),
+        }
+    }
+
+    /// Returns the numbers that agree with those of other renditions, as far as nothing goes back by it, and how many
+    /// segments are then missing between; `None` if too many to stand for them.
+    fn agreeing(self, agreed: &Self, end: u64, discontinuity: u64) -> (Self, Option<u64>) {
+        let first = self.first.wrapping_add(agreed.shift);
+        if first < end || agreed.discontinuity < discontinuity {
+            let numbers = Self {
+                discontinuity: discontinuity.max(agreed.discontinuity),
+                ..self
+            };
+            let keeps = numbers.discontinuity == discontinuity;
+            return (numbers, keeps.then_some(0));
+        }
+        let missing = first - end;
+        let numbers = if self.first > agreed.first {
+            // The beginning of the run has left the window already.
+            *agreed
+        } else {
+            Self {
+                shift: agreed.shift,
+                discontinuity: agreed.discontinuity,
+                ..self
+            }
+        };
+        let keeps = missing <= ABSENT_MAX && agreed.discontinuity == discontinuity;
+        (numbers, keeps.then_some(missing))
+    }
+}
+
+impl Kept {
+    /// Returns the open segment as one that will not come, with the parts of it that did.
+    fn open_segment(before: &MediaPlaylist, is_there: &impl Fn(&str) -> bool) -> Self {
+        let mut lines = BytesMut::new();
+        let parts: Vec<_> = before.parts().skip(before.open_parts().start).collect();
+        let has_all = parts.iter().all(|part| part.is_gap || is_there(part.uri));
+        let mut is_discontinuity = false;
+        for line in before.of_text(before.tail()).split_inclusive('\n') {
+            let tag = line.trim_ascii().split(':').next().unwrap_or_default();
+            is_discontinuity |= tag == "#EXT-X-DISCONTINUITY";
+            let is_part = tag == "#EXT-X-PART";
+            if (is_part && has_all) || OF_A_SEGMENT.contains(&tag) {
+                put_line(&mut lines, line.as_bytes());
+            }
+        }
+        let duration: std::time::Duration = parts.iter().map(|part| part.duration).sum();
+        put_absent(&mut lines, duration);
+        Self::new(
+            before,
+            before.segments.len(),
+            lines.freeze(),
+            is_discontinuity,
+        )
+    }
+
+    /// Returns a segment that never was, to stand for a number.
+    fn absent(before: &MediaPlaylist) -> Self {
+        let mut lines = BytesMut::new();
+        put_absent(&mut lines, before.target_duration());
+        Self::new(before, before.segments.len(), lines.freeze(), false)
+    }
+
+    fn new(before: &MediaPlaylist, index: usize, lines: Bytes, is_discontinuity: bool) -> Self {
+        let mut first_lines = BytesMut::new();
+        put_state(&mut first_lines, before, index);
+        first_lines.put_slice(&lines);
+        Self {
+            lines,
+            first_lines: first_lines.freeze(),
+            is_discontinuity,
+        }
+    }
+}
+
+/// Returns the segments of before the run.
+fn kept_of(before: &MediaPlaylist, is_there: &impl Fn(&str) -> bool) -> Vec<Kept> {
+    let lines_of = |index: usize, is_there: bool, is_first: bool| {
+        let mut lines = BytesMut::new();
+        put_segment(&mut lines, before, index, is_first);
+        if is_there {
+            lines.freeze()
+        } else {
+            as_gap(&lines)
+        }
+    };
+    let segments = before.segments().enumerate();
+    let kept = segments.map(|(index, segment)| {
+        let is_there = segment.is_gap || is_there(segment.uri);
+        let mut first_lines = BytesMut::new();
+        put_state(&mut first_lines, before, index);
+        first_lines.put_slice(&lines_of(index, is_there, true));
+        Kept {
+            lines: lines_of(index, is_there, false),
+            first_lines: first_lines.freeze(),
+            is_discontinuity: segment.is_discontinuity,
+        }
+    });
+    kept.collect()
+}
+
+/// Returns the lines of a segment as those of one that is not there.
+fn as_gap(lines: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(lines.len() + 32);
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        let text = line.trim_ascii();
+        if text.starts_with(b"#EXT-X-BYTERANGE") {
+            continue;
+        }
+        if text.is_empty() || text.starts_with(b"#") {
+            out.put_slice(line);
+        } else {
+            out.put_slice(format!("#EXT-X-GAP\n{PURGED_URI}\n").as_bytes());
+        }
+    }
+    out.freeze()
+}
+
+fn put_absent(out: &mut BytesMut, duration: std::time::Duration) {
+    let seconds = duration.as_secs_f64();
+    out.put_slice(format!("#EXTINF:{seconds:.5},\n#EXT-X-GAP\n{PURGED_URI}\n").as_bytes());
+}
+
+/// Returns the discontinuity sequence number of what follows a discontinuity at the end of a playlist.
+fn next_discontinuity(before: &MediaPlaylist) -> u64 {
+    let among = before
+        .segments
+        .iter()
+        .filter(|row| row.is_discontinuity)
+        .count() as u64;
+    let tail = before.of_text(before.tail());
+    let open = tail
+        .lines()
+        .any(|line| line.trim_ascii() == "#EXT-X-DISCONTINUITY");
+    let has_open = open && !before.open_parts().is_empty();
+    before.discontinuity_sequence() + among + u64::from(has_open) + 1
+}
+
+/// Returns whether a run has a discontinuity before its first segment.
+fn has_tag(run: &MediaPlaylist) -> bool {
+    match run.segments.first() {
+        Some(row) => row.is_discontinuity,
+        None => {
+            let tail = run.of_text(run.tail());
+            tail.lines()
+                .any(|line| line.trim_ascii() == "#EXT-X-DISCONTINUITY")
+        }
+    }
+}
+
+fn is_encrypted(before: &MediaPlaylist) -> bool {
+    let last = before.keys.last();
+    last.is_some_and(|key| before.of_text(key.method) != "NONE")
+}
+
+/// Returns whether a key is said before the first segment of a run.
+fn begins_with_key(run: &MediaPlaylist) -> bool {
+    run.segments
+        .first()
+        .map_or(!run.keys.is_empty(), |row| row.keys_seen > 0)
+}
+
+fn is_numbering(line: &str) -> bool {
+    let tag = line.trim_ascii().split(':').next().unwrap_or_default();
+    matches!(
+        tag,
+        "#EXT-X-MEDIA-SEQUENCE" | "#EXT-X-DISCONTINUITY-SEQUENCE"
+    )
+}
+
+/// Writes a line of the run with its URI marked and its numbers shifted.
+fn put_marked(
+    out: &mut BytesMut,
+    line: &str,
+    mark: &impl Fn(&str) -> Option<String>,
+    shift_of: &impl Fn(&str) -> u64,
+) {
+    let text = line.trim_ascii();
+    if text.is_empty() {
+        return;
+    }
+    if !text.starts_with('#') {
+        put_line(out, mark(text).as_deref().unwrap_or(text).as_bytes());
+        return;
+    }
+    let Some((tag, value)) = text.split_once(':') else {
+        put_line(out, line.as_bytes());
+        return;
+    };
+    match tag {
+        "#EXT-X-MEDIA-SEQUENCE" | "#EXT-X-DISCONTINUITY-SEQUENCE" => {}
+        "#EXT-X-RENDITION-REPORT" => put_report(out, value, shift_of),
+        "#EXT-X-PART" | "#EXT-X-MAP" | "#EXT-X-KEY" | "#EXT-X-PRELOAD-HINT" => {
+            let marked = with_uri_marked(value, mark);
+            match marked {
+                Some(value) => put_line(out, format!("{tag}:{value}").as_bytes()),
+                None => put_line(out, line.as_bytes()),
+            }
+        }
+        _ => put_line(out, line.as_bytes()),
+    }
+}
+
+fn with_uri_marked(value: &str, mark: &impl Fn(&str) -> Option<String>) -> Option<String> {
+    let mut attributes = Attributes::new(value, usize::MAX).flatten();
+    let uri = attributes.find(|attribute| attribute.name == "URI")?.value;
+    let marked = mark(uri)?;
+    let (from, to) = (format!("URI=\"{uri}\""), format!("URI=\"{marked}\""));
+    Some(value.replacen(&from, &to, 1))
+}
+
+fn put_report(out: &mut BytesMut, value: &str, shift_of: &impl Fn(&str) -> u64) {
+    let attributes = || Attributes::new(value, usize::MAX).flatten();
+    let uri = attributes().find(|attribute| attribute.name == "URI");
+    let last = attributes().find(|attribute| attribute.name == "LAST-MSN");
+    let number = last.and_then(|last| Some((last.value, last.value.parse::<u64>().ok()?)));
+    let value = match (uri, number) {
+        (Some(uri), Some((was, number))) => {
+            let is = number.wrapping_add(shift_of(uri.value));
+            value.replacen(&format!("LAST-MSN={was}"), &format!("LAST-MSN={is}"), 1)
+        }
+        _ => value.to_owned(),
+    };
+    put_line(out, format!("#EXT-X-RENDITION-REPORT:{value}").as_bytes());
+}
+
+/// Tags of the open segment that belong to it, and not to the playlist.
+const OF_A_SEGMENT: [&str; 5] = [
+    "#EXT-X-BITRATE",
+    "#EXT-X-DISCONTINUITY",
+    "#EXT-X-KEY",
+    "#EXT-X-MAP",
+    "#EXT-X-PROGRAM-DATE-TIME",
+];
+
+/// Renditions are that many segments apart at most when their encoder stops.
+const ABSENT_MAX: u64 = 3;
+
+/// Room for the lines of a kept segment.
+const KEPT_BYTES: usize = 128;
+
+#[cfg(test)]
+#[path = "rebase_tests.rs"]
+mod tests;
