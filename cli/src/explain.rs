@@ -230,6 +230,12 @@ impl Lines {
         if live.reopen {
             self.add("", "a session of the origin that ended is opened again");
         }
+        if live.rebase {
+            self.add(
+                "",
+                "a stream that began again goes on behind a discontinuity",
+            );
+        }
         self.add(
             "",
             &format!("URIs made for one viewer: {}", live.viewer_uris),

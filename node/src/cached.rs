@@ -98,6 +98,9 @@ async fn forward(
     found: Option<Found>,
     reason: ForwardReason,
 ) -> Result<Answer, Failure> {
+    if found.is_none() && node.hub.runs.have_ended(&asked.key, kind) {
+        return Err(Failure::RunEnded);
+    }
     let held = match &found {
         None => dash::hold_if_early(node, request, kind).await?,
         Some(_) => Duration::ZERO,

@@ -109,6 +109,8 @@ pub struct Live {
     pub add_server_control: bool,
     /// Whether an origin's session that ended is opened again.
     pub reopen: bool,
+    /// Whether a stream that began again goes on behind a discontinuity.
+    pub rebase: bool,
     /// What is done about URIs that are made for one viewer.
     pub viewer_uris: &'static str,
 }
@@ -120,6 +122,7 @@ impl Live {
             poll: rule.polls,
             add_server_control: rule.adds_server_control,
             reopen: rule.reopens,
+            rebase: rule.rebases,
             viewer_uris: rule.viewer_uris.name(),
         }
     }

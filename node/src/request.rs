@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::early::Handshake;
 use crate::interim::InterimOutbox;
-use crate::live::Holder;
+use crate::live::{Holder, RUN_MARK};
 use crate::respond::Failure;
 use crate::rules::{QueryRule, Rule, Rules};
 
@@ -94,7 +94,7 @@ impl Query {
         }
         let mut parameters: Vec<&str> = raw
             .split('&')
-            .filter(|p| !p.is_empty() && rule.keeps(name_of(p)))
+            .filter(|p| !p.is_empty() && (rule.keeps(name_of(p)) || name_of(p) == RUN_MARK))
             .collect();
         // Stable, so that repeated parameters keep the order their sender gave them.
         parameters.sort_by_key(|p| name_of(p));
@@ -215,7 +215,10 @@ impl Request {
     pub(crate) fn dropped_parameters(&self) -> impl Iterator<Item = &str> {
         let rule = &self.rule.query;
         let parameters = self.sent.text().split('&');
-        parameters.filter(|parameter| !parameter.is_empty() && !rule.keeps(name_of(parameter)))
+        parameters.filter(|parameter| {
+            let name = name_of(parameter);
+            !parameter.is_empty() && !rule.keeps(name) && name != RUN_MARK
+        })
     }
 
     /// Returns what belongs together and should come from one parent (CA-08).

@@ -1,4 +1,4 @@
-//! Encoders that begin again under the same names, and origins that take over from each other.
+//! Encoders that begin again under the same names, shown as they are (`live.rebase = false`), and origins that take over from each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::origin::{Origin, ok, whole};
 use harness::{Feed, Live, Viewer, cdn, pass};
+use node::node::NodeConfig;
 
 const PLAYLIST: &str = "/live/v0/playlist.m3u8";
+
+/// Shows a stream that begins again with its own numbers.
+fn showing_restarts(config: &mut NodeConfig) {
+    Arc::make_mut(&mut config.rules.fallback).live.rebases = false;
+}
 
 /// Serves `paths` with bytes that say whether the stream had begun again; returns the switch.
 fn of_two_broadcasts(origin: &Origin, paths: &[&str]) -> Arc<AtomicBool> {
@@ -55,7 +61,7 @@ fn fm_14_ca_07_after_a_restart_nothing_of_the_last_broadcast_is_served_under_its
             &[("cache-control", "max-age=600")],
             "1",
         );
-        let _edge = t.node("edge", &["origin"]);
+        let _edge = t.node_with("edge", &["origin"], showing_restarts);
         let viewer = t.viewer("edge");
         viewer.get(PLAYLIST).await;
         for path in paths {
@@ -95,6 +101,7 @@ fn fm_14_a_fill_of_the_last_broadcast_is_neither_joined_nor_stored_after_a_resta
         let _edge = t.node_with("edge", &["origin"], |config| {
             config.limits.stall_timeout = Duration::from_secs(600);
             config.live.hold_max = Duration::from_secs(4);
+            showing_restarts(config);
         });
         let viewer = t.viewer("edge");
         viewer.get(PLAYLIST).await;

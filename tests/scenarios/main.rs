@@ -28,6 +28,7 @@ mod purging;
 mod purging_dash;
 mod purging_timeline;
 mod ranges;
+mod rebasing;
 mod refusals;
 mod relay;
 mod revalidation;

@@ -312,6 +312,7 @@ fn live_rule(live: &LiveRule) -> Vec<(&'static str, String)> {
         ("poll", live.polls.to_string()),
         ("add_server_control", live.adds_server_control.to_string()),
         ("reopen", live.reopens.to_string()),
+        ("rebase", live.rebases.to_string()),
         ("viewer_uris", quoted(live.viewer_uris.name())),
         ("viewer_parameters", quoted_list(&live.viewer_parameters)),
     ]);

@@ -89,6 +89,7 @@ pub(super) fn read_live(section: &mut Section<'_>, base: &LiveRule) -> LiveRule 
         polls: section.value("poll", base.polls, flag),
         adds_server_control: section.value("add_server_control", base.adds_server_control, flag),
         reopens: section.value("reopen", base.reopens, flag),
+        rebases: section.value("rebase", base.rebases, flag),
         viewer_uris: section.value(
             "viewer_uris",
             base.viewer_uris,

@@ -105,7 +105,7 @@ impl<'a> Ask<'a> {
             method: Method::GET,
             body: Bytes::new(),
             host: self.host.to_owned(),
-            path_and_query: self.target,
+            path_and_query: node.hub.runs.unmarked(self.target),
             headers,
             affinity: self.affinity,
             class: self.class,

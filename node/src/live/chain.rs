@@ -16,10 +16,10 @@ use media::hls::{MediaPlaylist, Playlist, Position, Update};
 
 use super::cadence::Cadence;
 use super::children::Children;
-use super::rendition::{Phase, Rendition};
+use super::rendition::{Address, Phase, Rendition};
 use super::version::Version;
 use super::viewer_uris::Audience;
-use super::{epochs, linter, poll, reopen, viewer_uris};
+use super::{epochs, linter, poll, reopen, runs, viewer_uris};
 use crate::fill::{Ask, HOLD_MARGIN, reload};
 use crate::interim::InterimSink;
 use crate::node::Node;
@@ -72,7 +72,7 @@ async fn follow(node: &Arc<Node>, rendition: &Arc<Rendition>) {
         match said {
             Ok(Said::Version(version, conditions)) => {
                 course.conditions = conditions;
-                let playlist = Arc::clone(&version.playlist);
+                let playlist = Arc::clone(&version.origin);
                 let address = &rendition.address;
                 if viewer_uris::judge_version(node, address, &playlist) == Audience::OneViewer {
                     give_up(node, rendition);
@@ -157,7 +157,7 @@ impl Course {
                 let uptime = node.clock.uptime();
                 let since = version.age(uptime).saturating_sub(version.initial_age());
                 let arrived_at = uptime.saturating_sub(since);
-                course.cadence.changed(&version.playlist, arrived_at);
+                course.cadence.changed(&version.origin, arrived_at);
             }
             // It is shown until it has begun again.
             (Phase::Ended, _) => {}
@@ -189,11 +189,11 @@ impl Course {
         match update {
             Update::Newer { .. } | Update::NewEpoch { .. } => {
                 self.setbacks = 0;
-                self.cadence.changed(&version.playlist, asked_at);
+                self.cadence.changed(&version.origin, asked_at);
             }
             Update::Unchanged if is_polled => {
                 self.setbacks = 0;
-                self.cadence.unchanged(&version.playlist, asked_at);
+                self.cadence.unchanged(&version.origin, asked_at);
             }
             Update::Unchanged => {
                 linter::inspect_early(node, rendition, self.wanted);
@@ -241,7 +241,7 @@ impl Course {
 fn next_position(version: &Version) -> Option<Position> {
     version
         .parent_holds()
-        .then(|| version.playlist.next_position())
+        .then(|| version.origin.next_position())
 }
 
 /// Half a part duration, doubled at each setback, at most a target duration.
@@ -402,42 +402,39 @@ fn directed_query(query: &str, position: Position) -> String {
 /// Shows a version to who waits, remembers what its URIs are, and fetches what it hints.
 pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Version) -> Update {
     let _publishing = rendition.publishing();
-    let (version, is_redacted) = match purge::redacted(node, &rendition.address, &version.playlist)
-    {
-        Ok(None) => (version, false),
-        Ok(Some(redacted)) => (version.without(redacted), true),
-        // What cannot be shown without what was purged is not shown.
-        Err(_) => return Update::Older,
-    };
-    let playlist = Arc::clone(&version.playlist);
-    let age = version.initial_age();
-    let children = Children::of(node, &rendition.address, &playlist);
-    // Viewers who are woken ask for the new part at once: learn and fetch before waking them.
-    let is_news = rendition
-        .version()
-        .is_none_or(|v| v.playlist.text() != playlist.text());
-    if is_news {
-        children.learn(node);
-    }
+    let uptime = node.clock.uptime();
     let before = rendition.version();
     let was_followed = rendition.phase() == Phase::Following;
-    let update = rendition.offer(version, node.clock.uptime(), |update| {
-        if matches!(update, Update::Newer { .. } | Update::NewEpoch { .. }) {
-            children.announce(node);
+    let update = rendition.judge(&version.origin, uptime);
+    let is_shown = matches!(update, Update::Newer { .. } | Update::NewEpoch { .. });
+    let is_rebased = begin_run(node, rendition, before.as_deref(), &version.origin, &update);
+    let (version, is_redacted) = if is_shown {
+        match as_shown(node, &rendition.address, version) {
+            Some(shown) => shown,
+            // What cannot be shown without what was purged is not shown.
+            None => return Update::Older,
         }
-        if matches!(update, Update::NewEpoch { .. }) {
-            let old = before
-                .as_ref()
-                .map(|v| Children::of(node, &rendition.address, &v.playlist));
-            epochs::begin(
-                node,
-                children.keys().chain(old.iter().flat_map(Children::keys)),
-            );
-        }
-    });
+    } else {
+        (version, false)
+    };
+    let (origin, age) = (Arc::clone(&version.origin), version.initial_age());
+    let children = Children::of(node, &rendition.address, &version.playlist);
+    if is_shown {
+        // Viewers who are woken ask for the new part at once: learn and fetch before waking them.
+        children.learn(node);
+        children.announce(node);
+    }
+    if matches!(update, Update::NewEpoch { .. }) && !is_rebased {
+        let old = before
+            .as_ref()
+            .map(|v| Children::of(node, &rendition.address, &v.playlist));
+        let old = old.iter().flat_map(Children::keys);
+        epochs::begin(node, children.keys().chain(old));
+    }
+    rendition.show(version, &update, uptime);
     // What was taken away here is no lapse of the origin.
     if was_followed && !is_redacted {
-        linter::inspect(node, rendition, before.as_deref(), &playlist, &update);
+        linter::inspect(node, rendition, before.as_deref(), &origin, &update);
     }
     match &update {
         Update::Newer { .. } | Update::NewEpoch { .. } => {
@@ -449,11 +446,47 @@ pub(super) fn publish(node: &Arc<Node>, rendition: &Arc<Rendition>, version: Ver
         }
         Update::Older => {
             node.telemetry.record(Event::RegressionPrevented);
-            linter::inspect_regression(node, rendition, before.as_deref(), &playlist);
+            linter::inspect_regression(node, rendition, before.as_deref(), &origin);
         }
         Update::Unchanged => {}
     }
     update
+}
+
+/// Lets the stream go on where it began again, if it may; returns whether it does.
+fn begin_run(
+    node: &Node,
+    rendition: &Rendition,
+    before: Option<&Version>,
+    origin: &MediaPlaylist,
+    update: &Update,
+) -> bool {
+    let address = &rendition.address;
+    match (update, before) {
+        (Update::NewEpoch { .. }, Some(before))
+            if runs::is_rebased(node, address, &before.origin, origin) =>
+        {
+            runs::begin(node, rendition, before, origin);
+            true
+        }
+        (Update::Newer { .. }, None) => {
+            runs::join(node, address, origin);
+            false
+        }
+        _ => false,
+    }
+}
+
+/// Returns a version as viewers are shown it, and whether something was taken away; `None` if it cannot be shown.
+fn as_shown(node: &Node, address: &Address, version: Version) -> Option<(Version, bool)> {
+    let version = match runs::shown(node, address, &version.origin).ok()? {
+        Some((playlist, whole_until)) => version.shown_as(playlist, whole_until),
+        None => version,
+    };
+    match purge::redacted(node, address, &version.playlist).ok()? {
+        None => Some((version, false)),
+        Some(redacted) => Some((version.without(redacted), true)),
+    }
 }
 
 /// So many setbacks in a row may still be a blackout of a few seconds.

@@ -11,6 +11,8 @@
 //! Who calls it: a chain that publishes, and fills that are about to store. Deliberately not here: how a
 //! new epoch is told from a parent that lags (`media::hls::Rendition`).
 
+use std::time::SystemTime;
+
 use cache::{CacheKey, Fence, Mark};
 
 use crate::node::Node;
@@ -46,6 +48,16 @@ impl Epochs {
 
 /// Makes everything unreachable that was stored, or is being brought, beside `children`.
 pub(super) fn begin(node: &Node, children: impl Iterator<Item = CacheKey>) {
+    end(node, children, None);
+}
+
+/// Makes unreachable what was stored beside `children` after `since`, or is being brought: it may be of the epoch that
+/// begins, under the names of the one that ends.
+pub(super) fn turn(node: &Node, children: impl Iterator<Item = CacheKey>, since: SystemTime) {
+    end(node, children, Some(since));
+}
+
+fn end(node: &Node, children: impl Iterator<Item = CacheKey>, since: Option<SystemTime>) {
     let mut directories: Vec<String> = children.map(|key| directory_of(&key).to_owned()).collect();
     directories.sort_unstable();
     directories.dedup();
@@ -55,7 +67,9 @@ pub(super) fn begin(node: &Node, children: impl Iterator<Item = CacheKey>) {
     };
     node.hub.epochs.fence.raise(directories.clone());
     drop(node.fills.unlink_where(|key, _| is_ended(key)));
-    let removed = node.store.remove_where(|key, _| is_ended(key));
+    let removed = node.store.remove_where(|key, stored| {
+        is_ended(key) && since.is_none_or(|since| stored.response_time > since)
+    });
     tracing::info!(?directories, removed, "a stream began again");
 }
 

@@ -16,6 +16,7 @@ use super::holds::Held;
 use super::patience::Patience;
 use super::rendition::Rendition;
 use super::reopen::Openers;
+use super::runs::Runs;
 use super::viewer_uris::SeenUris;
 use crate::node::LiveConfig;
 
@@ -39,6 +40,8 @@ pub struct Hub {
     pub(crate) patience: Patience,
     /// Which multivariant playlists opened the way to which renditions.
     pub(crate) openers: Openers,
+    /// Which streams began again and are shown as going on.
+    pub(crate) runs: Runs,
     /// Whose the URIs of playlists are.
     pub(crate) seen_uris: SeenUris,
 }
@@ -64,6 +67,7 @@ impl Hub {
             epochs: Epochs::default(),
             patience: Patience::default(),
             openers: Openers::default(),
+            runs: Runs::default(),
             seen_uris: SeenUris::default(),
         }
     }

@@ -28,7 +28,7 @@ pub(super) fn inspect(
         Update::NewEpoch { .. } => return,
         Update::Older | Update::Unchanged => return,
     };
-    for lapse in lint(before.map(|v| &*v.playlist), now) {
+    for lapse in lint(before.map(|v| &*v.origin), now) {
         report(rule_of(&lapse), format_args!("{lapse}"));
     }
     if let Some(HintChange { withdrawn, .. }) = hint_changed {
@@ -94,7 +94,7 @@ pub(super) fn inspect_early(node: &Node, rendition: &Rendition, wanted: Option<P
     let Some((version, wanted)) = rendition.version().zip(wanted) else {
         return;
     };
-    let next = version.playlist.next_position();
+    let next = version.origin.next_position();
     report(
         node,
         rendition,
@@ -112,7 +112,7 @@ pub(super) fn inspect_regression(
 ) {
     let was = before.map_or_else(
         || "what viewers have seen".to_owned(),
-        |version| version.playlist.next_position().to_string(),
+        |version| version.origin.next_position().to_string(),
     );
     let next = now.next_position();
     report(

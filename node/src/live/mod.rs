@@ -24,6 +24,7 @@ mod patience;
 mod poll;
 mod rendition;
 mod reopen;
+mod runs;
 mod version;
 mod viewer_uris;
 
@@ -32,6 +33,7 @@ pub use holds::{ConnectionHolds, Holder};
 pub use hub::Hub;
 pub(crate) use poll::{can_be_followed, version_of};
 pub use rendition::{Address, Phase, Rendition};
+pub(crate) use runs::MARK as RUN_MARK;
 pub use version::Version;
 pub(crate) use viewer_uris::{Audience, judge as judge_audience};
 
@@ -95,7 +97,7 @@ pub async fn answer(
 
 /// Lets the hub follow a live playlist that a fill has just read; `None` if the hub is full.
 pub fn adopt(node: &Arc<Node>, address: &Address, version: Version) -> Option<Arc<Rendition>> {
-    let make = || Rendition::new(address.clone(), node.live.hold_max);
+    let make = || Rendition::new(node, address.clone());
     let rendition = node.hub.rendition_or(&address.key(), make)?;
     chain::publish(node, &rendition, version);
     rendition.asked(node);

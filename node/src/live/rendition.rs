@@ -165,7 +165,13 @@ impl State {
 
 impl Rendition {
     /// Creates a rendition that no chain follows yet.
-    pub fn new(address: Address, hold_max: Duration) -> Arc<Self> {
+    pub fn new(node: &Node, address: Address) -> Arc<Self> {
+        let hold_max = node.live.hold_max;
+        let machine = if node.rules.of(&address.host, &address.path).live.rebases {
+            hls::Rendition::new().telling_jumps()
+        } else {
+            hls::Rendition::new()
+        };
         let state = State {
             version: None,
             phase: Phase::Dormant,
@@ -174,7 +180,7 @@ impl Rendition {
         };
         Arc::new(Self {
             address,
-            machine: Mutex::new(hls::Rendition::new()),
+            machine: Mutex::new(machine),
             date_ranges: Mutex::default(),
             publishing: Mutex::new(()),
             state: watch::Sender::new(state),
@@ -297,10 +303,8 @@ impl Rendition {
             counts.bytes += version.playlist.text().len() as u64;
         }
         let version = version.without(redacted);
-        let playlist = Arc::clone(&version.playlist);
-        let children = Children::of(node, &self.address, &playlist);
+        let children = Children::of(node, &self.address, &version.playlist);
         self.hint(node, children.hinted(), &children.listed());
-        self.machine.lock().restate(playlist);
         self.state
             .send_modify(|state| state.version = Some(Arc::new(version)));
         counts
@@ -310,23 +314,29 @@ impl Rendition {
         self.state.subscribe()
     }
 
-    /// Offers what a parent answered; publishes it if it is newer (CA-07), and wakes who waits.
-    ///
-    /// `before_shown` learns what the version turned out to be before any viewer can see it.
-    pub(super) fn offer(
-        &self,
-        mut version: Version,
-        uptime: Duration,
-        before_shown: impl FnOnce(&Update),
-    ) -> Update {
+    /// Judges what a parent answered (CA-07).
+    pub(super) fn judge(&self, origin: &Arc<MediaPlaylist>, uptime: Duration) -> Update {
+        self.machine.lock().offer(Arc::clone(origin), uptime)
+    }
+
+    /// Makes it easy to believe that the stream began again; `surely`, whatever comes next.
+    pub(super) fn suspect(&self, surely: bool) {
+        let mut machine = self.machine.lock();
+        if surely {
+            machine.expect_new_epoch();
+        } else {
+            machine.suspect();
+        }
+    }
+
+    /// Shows a version that turned out to be newer, and wakes who waits.
+    pub(super) fn show(&self, mut version: Version, update: &Update, uptime: Duration) {
         let playlist = Arc::clone(&version.playlist);
-        let update = self.machine.lock().offer(Arc::clone(&playlist), uptime);
-        before_shown(&update);
         let is_shown = matches!(update, Update::Newer { .. } | Update::NewEpoch { .. });
         if is_shown {
-            version.old_date_ranges = self.old_date_ranges(&update, &playlist, uptime);
+            version.old_date_ranges = self.old_date_ranges(update, &playlist, uptime);
         }
-        let shows_end = match &update {
+        let shows_end = match update {
             Update::Newer { ended, .. } | Update::NewEpoch { ended, .. } => *ended,
             Update::Unchanged => playlist.is_ended(),
             // What is shown stays.
@@ -347,7 +357,6 @@ impl Rendition {
             state.phase = phase;
             !is_unchanged
         });
-        update
     }
 
     fn old_date_ranges(

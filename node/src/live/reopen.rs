@@ -37,6 +37,11 @@ impl Default for Openers {
 }
 
 impl Openers {
+    /// Returns the playlist that named the rendition of this key.
+    pub(super) fn of(&self, rendition: &CacheKey) -> Option<Arc<Address>> {
+        self.by_rendition.get(rendition)
+    }
+
     /// Remembers that the playlist at `opener` names the rendition of this key.
     pub(crate) fn learn(&self, rendition: &CacheKey, opener: &Arc<Address>) {
         self.by_rendition

@@ -25,8 +25,10 @@ use crate::respond::{AGE_MILLISECONDS, Answer, Outcome, is_not_modified};
 /// A version of a live media playlist.
 #[derive(Debug)]
 pub struct Version {
-    /// The parsed playlist; its text is what the parent sent, byte for byte.
+    /// The playlist as it is shown.
     pub playlist: Arc<MediaPlaylist>,
+    /// The playlist as the parent sent it, byte for byte.
+    pub(super) origin: Arc<MediaPlaylist>,
     /// What the parent said with it, without what describes its message or its age.
     fields: HeaderMap,
     /// When it arrived, as uptime of the node's clock.
@@ -73,6 +75,7 @@ impl Version {
             delta_of_both: OnceLock::new(),
             old_date_ranges: None,
             whole_until: Duration::ZERO,
+            origin: Arc::clone(&playlist),
             playlist,
             arrived_at,
             initial_age,
@@ -92,13 +95,18 @@ impl Version {
         self.parent_holds
     }
 
+    /// Returns when it arrived, as uptime of the node's clock.
+    pub(super) fn arrived_at(&self) -> Duration {
+        self.arrived_at
+    }
+
     /// Returns the same version without what was purged.
     pub(super) fn without(&self, purged: Redacted) -> Self {
-        let Redacted {
-            playlist,
-            whole_until,
-            ..
-        } = purged;
+        self.shown_as(purged.playlist, purged.whole_until)
+    }
+
+    /// Returns the same version in other words, whole until `whole_until` (uptime).
+    pub(super) fn shown_as(&self, playlist: Arc<MediaPlaylist>, whole_until: Duration) -> Self {
         Self {
             fields: self.fields.clone(),
             arrived_at: self.arrived_at,
@@ -109,7 +117,8 @@ impl Version {
             delta: OnceLock::new(),
             delta_of_both: OnceLock::new(),
             old_date_ranges: self.old_date_ranges.clone(),
-            whole_until,
+            whole_until: whole_until.max(self.whole_until),
+            origin: Arc::clone(&self.origin),
             playlist,
         }
     }

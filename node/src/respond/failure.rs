@@ -62,6 +62,9 @@ pub enum Failure {
     /// The hint was withdrawn before its resource came (LL-19).
     #[error("hint withdrawn")]
     HintWithdrawn,
+    /// It is of a broadcast that ended, and what has its name now is something else (FM-14).
+    #[error("of a broadcast that ended")]
+    RunEnded,
     /// The viewer wants a stored response or none, and there is none (RFC 9111 5.2.1.7).
     #[error("not stored")]
     NotStored,
@@ -144,7 +147,7 @@ impl Failure {
             | Self::ContentRefused
             | Self::DirectivesMalformed
             | Self::TooFarAhead => Row::refused(StatusCode::BAD_REQUEST),
-            Self::HintWithdrawn => Row::refused(StatusCode::NOT_FOUND),
+            Self::HintWithdrawn | Self::RunEnded => Row::refused(StatusCode::NOT_FOUND),
             Self::Purged => Row {
                 proxy_error: Some("http_request_denied"),
                 ..Row::refused(StatusCode::GONE)
@@ -220,6 +223,9 @@ impl Failure {
             Self::Purged => "This part of the stream was purged; its origin is not asked for it.",
             Self::NotStored => "Nothing is stored that answers this only-if-cached request.",
             Self::HintWithdrawn => "The hinted resource was withdrawn.",
+            Self::RunEnded => {
+                "This is of a broadcast that ended and began again; load the playlist again."
+            }
             Self::ParentUnreachable => "No parent of this node can be reached.",
             Self::ParentTimedOut => "The parent of this node did not answer in time.",
             Self::ParentBroken => {

@@ -17,6 +17,8 @@ pub struct LiveRule {
     /// Whether an origin's session that idled out is opened again by asking for the multivariant
     /// playlist (FM-12).
     pub reopens: bool,
+    /// Whether a stream that began again, or another origin's, is shown as going on behind a discontinuity.
+    pub rebases: bool,
     /// What is done about playlists whose URIs are made for one viewer (CA-10).
     pub viewer_uris: ViewerUris,
     /// Query parameters that name a viewer or a session when they stand in a playlist's URIs.
@@ -30,6 +32,7 @@ impl Default for LiveRule {
             polls: true,
             adds_server_control: false,
             reopens: true,
+            rebases: true,
             viewer_uris: ViewerUris::Refuse,
             viewer_parameters: VIEWER_PARAMETERS.map(str::to_owned).to_vec(),
         }

@@ -219,6 +219,7 @@ label_values!(Failure {
     HeldTooManyOfClient => "held_too_many_of_client",
     HeldTooManyOfConnection => "held_too_many_of_connection",
     HintWithdrawn => "hint_withdrawn",
+    RunEnded => "run_ended",
     PurgePending => "purge_pending",
     Purged => "purged",
     NotStored => "not_stored",
