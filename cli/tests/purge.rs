@@ -335,13 +335,14 @@ fn who_waits_is_told_by_each_node_that_it_applied_the_purge() {
     api.report(log, 0);
     let waited = std::thread::scope(|scope| {
         // Whether the report or the question comes first, the answer is the same.
-        let waiting = scope.spawn(|| api.purge(&["status", id, "--wait", "60s"]));
+        let waiting = scope.spawn(|| api.purge(&["status", id, "--wait", "60s", "--nodes"]));
         api.report(log, 1);
         waiting.join().unwrap()
     });
     let said = text(&waited.stdout);
     assert_eq!(waited.status.code(), Some(0), "{}", text(&waited.stderr));
     assert!(said.contains("applied, hard"), "{said}");
+    assert!(said.contains("  fra  applied by 1 of 1 after"), "{said}");
     assert!(said.contains("fra-1  applied after"), "{said}");
     assert!(said.contains("3 responses, 900 bytes"), "{said}");
 }
@@ -513,7 +514,7 @@ fn a_purge_that_was_waited_for_is_applied_on_the_edge_that_follows() {
     let output = api.purge(&["url", url, "--wait", "60s"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(
-        text(&output.stdout).contains("fra-1"),
+        text(&output.stdout).contains("fra  applied by 1 of 1"),
         "{}",
         text(&output.stdout)
     );

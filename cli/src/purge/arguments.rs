@@ -181,6 +181,9 @@ pub(crate) struct HowArguments {
     /// Makes a repetition harmless: the same key and purge is the same purge.
     #[arg(long, global = true, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
+    /// Show every node, and not only how many of each PoP have applied the purge.
+    #[arg(long, global = true)]
+    pub(crate) nodes: bool,
     /// Print the answer of the API as one line of JSON.
     #[arg(long, global = true)]
     pub(crate) json: bool,

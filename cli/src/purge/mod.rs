@@ -157,7 +157,7 @@ async fn follow(client: &Client, status: Value, how: &HowArguments) -> anyhow::R
             last = again(client, id).await?;
         }
     }
-    show::status(&last, how.json);
+    show::status(&last, how);
     if how.wait.is_some() && last["state"] != "applied" {
         return Err(Unfinished::NotEverywhere.into());
     }
