@@ -89,11 +89,10 @@ pub(super) async fn serve_clear<IO, S>(
     };
     if protocol == Protocol::Http2 {
         let (io, sender) = gathering(io);
-        connection
-            .serve(io, already_read, |cx| sender.send(cx))
-            .await;
+        let served = connection.serve(io, already_read, |cx| sender.send(cx));
+        Box::pin(served).await;
     } else {
-        connection.serve(io, already_read, |_| {}).await;
+        Box::pin(connection.serve(io, already_read, |_| {})).await;
     }
 }
 
@@ -110,7 +109,8 @@ pub(super) async fn serve_tls<IO, S>(
     S: Exchange,
 {
     let shaken = tokio::select! {
-        shaken = timeout(limits.head_timeout, acceptor.accept(Gate::open(io))) => shaken,
+        // Boxed here and below: a task has room for the largest that it may become, and this one is idle for hours.
+        shaken = Box::pin(timeout(limits.head_timeout, acceptor.accept(Gate::open(io)))) => shaken,
         () = tasks.ending() => return,
     };
     let Ok(Ok(stream)) = shaken else {
@@ -137,11 +137,10 @@ pub(super) async fn serve_tls<IO, S>(
     };
     if protocol == Protocol::Http2 {
         let (io, sender) = holding(stream);
-        connection
-            .serve(io, Bytes::new(), |cx| sender.send(cx))
-            .await;
+        let served = connection.serve(io, Bytes::new(), |cx| sender.send(cx));
+        Box::pin(served).await;
     } else {
-        connection.serve(stream, Bytes::new(), |_| {}).await;
+        Box::pin(connection.serve(stream, Bytes::new(), |_| {})).await;
     }
 }
 
