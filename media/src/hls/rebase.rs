@@ -13,6 +13,9 @@
 //! (rfc8216bis 6.2.1: a URI is never given to another segment). Called by the live hub, once per version. Deliberately not
 //! here: how it is noticed that a run began (`rendition`), and what the mark is.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::attributes::Attributes;
@@ -20,6 +23,7 @@ use super::delta::{put_line, put_segment, put_state};
 use super::media_playlist::MediaPlaylist;
 use super::redact::PURGED_URI;
 use super::text::Span;
+use crate::time::parse_date_time;
 
 /// What all renditions of a presentation agree on about a run, so that equal numbers stay equal media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +32,11 @@ pub struct RunNumbers {
     pub shift: u64,
     /// The discontinuity sequence number of the run's first segment, as it is shown.
     pub discontinuity: u64,
-    /// The run's own number of its first segment.
+    /// The run's own number of its first segment that is shown.
     first: u64,
-    /// What `EXT-X-DISCONTINUITY-SEQUENCE` the run had then.
+    /// The run's own `EXT-X-DISCONTINUITY-SEQUENCE` once that segment is the first of its playlist.
     header: u64,
-    /// Whether the run itself has a discontinuity before its first segment.
+    /// Whether the run itself has a discontinuity before that segment.
     has_tag: bool,
 }
 
@@ -40,6 +44,8 @@ pub struct RunNumbers {
 #[derive(Clone, Debug)]
 pub struct Joint {
     numbers: RunNumbers,
+    /// Whether the run itself has a discontinuity before its first segment, once that can be seen.
+    has_own_tag: OnceLock<bool>,
     /// Segments of before the run, oldest first.
     kept: Vec<Kept>,
     /// How many segments the playlist had.
@@ -61,21 +67,25 @@ struct Kept {
 impl Joint {
     /// Makes `run`, the first version of a run, follow `before`, the last that was shown.
     ///
-    /// `agreed` is what another rendition of the presentation found, if one did. Segments before the run stay, those whose
+    /// `elapsed` is how long ago that was. What the run has of the time before is not shown again: by its dates if both have some,
+    /// else all but what can have been made since. `agreed` is what another rendition of the presentation found, if one did. Segments before the run stay, those whose
     /// resource is not there (`is_there`) as gaps: nobody can bring them any more, and players find their place by them.
     pub fn after(
         before: &MediaPlaylist,
         run: &MediaPlaylist,
+        elapsed: Duration,
         agreed: Option<&RunNumbers>,
         is_there: impl Fn(&str) -> bool,
     ) -> Self {
         let has_open = !before.open_parts().is_empty();
         let end = before.open_msn().0.saturating_add(u64::from(has_open));
         let discontinuity = next_discontinuity(before);
-        let own = RunNumbers::of(run, end, discontinuity);
         let (numbers, missing) = match agreed {
-            None => (own, Some(0)),
-            Some(agreed) => own.agreeing(agreed, end, discontinuity),
+            Some(agreed) => RunNumbers::agreeing(run, agreed, end, discontinuity),
+            None => {
+                let first = first_shown(before, run, elapsed);
+                (RunNumbers::of(run, first, end, discontinuity), Some(0))
+            }
         };
         let mut kept = Vec::new();
         // No tag takes a map back, and no segment may be longer than the target duration.
@@ -90,6 +100,7 @@ impl Joint {
         }
         Self {
             numbers,
+            has_own_tag: OnceLock::new(),
             is_encrypted: is_encrypted(before),
             window: before.segments.len().max(run.segments.len()),
             kept,
@@ -98,14 +109,9 @@ impl Joint {
 
     /// Makes a rendition of which nothing was shown yet part of a run that others follow.
     pub fn joining(run: &MediaPlaylist, agreed: &RunNumbers) -> Self {
-        let mut numbers = *agreed;
-        if run.media_sequence().0 <= agreed.first {
-            numbers.first = run.media_sequence().0;
-            numbers.header = run.discontinuity_sequence();
-            numbers.has_tag = has_tag(run);
-        }
         Self {
-            numbers,
+            numbers: agreed.seen_by(run),
+            has_own_tag: OnceLock::new(),
             kept: Vec::new(),
             window: 0,
             is_encrypted: false,
@@ -128,8 +134,13 @@ impl Joint {
         shift_of: impl Fn(&str) -> u64,
     ) -> Bytes {
         let kept = self.kept_beside(run);
+        // What the run has from before the joint is not shown.
+        let before = self.numbers.first.saturating_sub(run.media_sequence().0);
+        let before = usize::try_from(before)
+            .unwrap_or(usize::MAX)
+            .min(run.segments.len());
         let has_joint = run.media_sequence().0 <= self.numbers.first;
-        let first = run.media_sequence().0.wrapping_add(self.numbers.shift);
+        let first = run.msn_of(before).0.wrapping_add(self.numbers.shift);
         let mut out = BytesMut::with_capacity(run.text.len() * 5 / 4 + kept.len() * KEPT_BYTES);
         self.put_header(&mut out, run, first - kept.len() as u64, kept);
         for (index, kept) in kept.iter().enumerate() {
@@ -140,18 +151,33 @@ impl Joint {
             });
         }
         if has_joint {
-            if !has_tag(run) {
+            let has_tag = has_tag(run, before);
+            if before < run.segments.len() || !run.open_parts().is_empty() {
+                self.has_own_tag.get_or_init(|| has_tag);
+            }
+            if !has_tag {
                 out.put_slice(b"#EXT-X-DISCONTINUITY\n");
             }
-            if self.is_encrypted && !kept.is_empty() && !begins_with_key(run) {
+            if self.is_encrypted && !kept.is_empty() && !has_key(run, before) {
                 out.put_slice(b"#EXT-X-KEY:METHOD=NONE\n");
             }
         }
+        let mut state = BytesMut::new();
+        put_state(&mut state, run, before);
+        let state = String::from_utf8_lossy(&state);
         let media = Span {
-            start: run.segments_start,
+            start: run.lines_of(before).start,
             end: u32::try_from(run.text.len()).unwrap_or(u32::MAX),
         };
-        for line in run.of_text(media).split_inclusive('\n') {
+        let media = if before == run.segments.len() {
+            run.tail()
+        } else {
+            media
+        };
+        for line in state
+            .split_inclusive('\n')
+            .chain(run.of_text(media).split_inclusive('\n'))
+        {
             put_marked(&mut out, line, &mark, &shift_of);
         }
         out.freeze()
@@ -163,7 +189,10 @@ impl Joint {
         if run.media_sequence().0 > self.numbers.first {
             return &[];
         }
-        let room = self.window.saturating_sub(run.segments.len());
+        let shown = run.open_msn().0.saturating_sub(self.numbers.first);
+        let room = self
+            .window
+            .saturating_sub(usize::try_from(shown).unwrap_or(usize::MAX));
         let from = self.kept.len().saturating_sub(room);
         self.kept.get(from..).unwrap_or_default()
     }
@@ -176,7 +205,9 @@ impl Joint {
         let numbers = &self.numbers;
         let discontinuities = if run.media_sequence().0 > numbers.first {
             let since = run.discontinuity_sequence().saturating_sub(numbers.header);
-            (numbers.discontinuity + since).saturating_sub(u64::from(numbers.has_tag))
+            let has_tag = self.has_own_tag.get().copied();
+            let has_tag = has_tag.unwrap_or(numbers.has_tag);
+            (numbers.discontinuity + since).saturating_sub(u64::from(has_tag))
         } else {
             let among = kept.iter().filter(|kept| kept.is_discontinuity).count() as u64;
             (numbers.discontinuity - 1).saturating_sub(among)
@@ -195,44 +226,99 @@ impl Joint {
 }
 
 impl RunNumbers {
-    /// Returns the numbers of a run whose first segment is shown as `end`.
-    fn of(run: &MediaPlaylist, end: u64, discontinuity: u64) -> Self {
-        let first = run.media_sequence().0;
+    /// Returns the numbers of a run whose segment `first` is shown as `end`.
+    fn of(run: &MediaPlaylist, first: u64, end: u64, discontinuity: u64) -> Self {
+        let before = usize::try_from(first.saturating_sub(run.media_sequence().0));
+        let before = before.unwrap_or(usize::MAX).min(run.segments.len());
+        let skipped = run.segments.iter().take(before);
+        let among = skipped.filter(|row| row.is_discontinuity).count() as u64;
         Self {
             shift: end.wrapping_sub(first),
             discontinuity,
             first,
-            header: run.discontinuity_sequence(),
-            has_tag: has_tag(run),
+            header: run.discontinuity_sequence() + among,
+            has_tag: has_tag(run, before),
         }
+    }
+
+    /// Returns the same numbers for a rendition whose playlist is `run`.
+    fn seen_by(self, run: &MediaPlaylist) -> Self {
+        if run.media_sequence().0 > self.first {
+            // The beginning of the run has left the window already.
+            return self;
+        }
+        let shown = self.first.wrapping_add(self.shift);
+        Self::of(run, self.first, shown, self.discontinuity)
     }
 
     /// Returns the numbers that agree with those of other renditions, as far as nothing goes back by it, and how many
     /// segments are then missing between; `None` if too many to stand for them.
-    fn agreeing(self, agreed: &Self, end: u64, discontinuity: u64) -> (Self, Option<u64>) {
-        let first = self.first.wrapping_add(agreed.shift);
-        if first < end || agreed.discontinuity < discontinuity {
-            let numbers = Self {
-                discontinuity: discontinuity.max(agreed.discontinuity),
-                ..self
-            };
-            let keeps = numbers.discontinuity == discontinuity;
-            return (numbers, keeps.then_some(0));
+    fn agreeing(
+        run: &MediaPlaylist,
+        agreed: &Self,
+        end: u64,
+        discontinuity: u64,
+    ) -> (Self, Option<u64>) {
+        let first = agreed.first.max(run.media_sequence().0);
+        let shown = first.wrapping_add(agreed.shift);
+        if shown < end || agreed.discontinuity < discontinuity {
+            let agreed = discontinuity.max(agreed.discontinuity);
+            let keeps = agreed == discontinuity;
+            return (Self::of(run, first, end, agreed), keeps.then_some(0));
         }
-        let missing = first - end;
-        let numbers = if self.first > agreed.first {
-            // The beginning of the run has left the window already.
-            *agreed
-        } else {
-            Self {
-                shift: agreed.shift,
-                discontinuity: agreed.discontinuity,
-                ..self
-            }
-        };
+        let missing = shown - end;
         let keeps = missing <= ABSENT_MAX && agreed.discontinuity == discontinuity;
-        (numbers, keeps.then_some(missing))
+        (agreed.seen_by(run), keeps.then_some(missing))
     }
+}
+
+/// Returns the run's own number of the first segment that is not of the time before.
+fn first_shown(before: &MediaPlaylist, run: &MediaPlaylist, elapsed: Duration) -> u64 {
+    let count = run.segments.len();
+    let index = match (end_of(before), begins(run)) {
+        (Some(end), Some(begins)) => {
+            let slack = run.target_duration() / 2;
+            let is_later = |begins: &Option<Duration>| begins.is_some_and(|b| b + slack >= end);
+            begins.iter().position(is_later).unwrap_or(count)
+        }
+        _ => {
+            let mut made = Duration::ZERO;
+            let recent = run.segments().rev().take_while(|segment| {
+                let is_recent = made < elapsed;
+                made += segment.duration;
+                is_recent
+            });
+            count - recent.count()
+        }
+    };
+    run.msn_of(index).0
+}
+
+/// Returns when the last segment of a playlist, or the last part, ended.
+fn end_of(playlist: &MediaPlaylist) -> Option<Duration> {
+    let (mut at, mut since) = (None, Duration::ZERO);
+    for segment in playlist.segments() {
+        let date = segment.program_date_time.and_then(parse_date_time);
+        (at, since) = match date {
+            Some(date) => (Some(date), segment.duration),
+            None => (at, since + segment.duration),
+        };
+    }
+    let open = playlist.parts().skip(playlist.open_parts().start);
+    Some(at? + since + open.map(|part| part.duration).sum())
+}
+
+/// Returns when each segment began, as far as its dates tell; `None` if there is none.
+fn begins(playlist: &MediaPlaylist) -> Option<Vec<Option<Duration>>> {
+    let mut next = None;
+    let begins = playlist.segments().map(|segment| {
+        let date = segment.program_date_time.and_then(parse_date_time);
+        let begins = date.or(next);
+        next = begins.map(|begins| begins + segment.duration);
+        begins
+    });
+    let begins: Vec<_> = begins.collect();
+    begins.iter().any(Option::is_some).then_some(begins)
 }
 
 impl Kept {
@@ -250,7 +336,7 @@ impl Kept {
                 put_line(&mut lines, line.as_bytes());
             }
         }
-        let duration: std::time::Duration = parts.iter().map(|part| part.duration).sum();
+        let duration: Duration = parts.iter().map(|part| part.duration).sum();
         put_absent(&mut lines, duration);
         Self::new(
             before,
@@ -322,7 +408,7 @@ fn as_gap(lines: &[u8]) -> Bytes {
     out.freeze()
 }
 
-fn put_absent(out: &mut BytesMut, duration: std::time::Duration) {
+fn put_absent(out: &mut BytesMut, duration: Duration) {
     let seconds = duration.as_secs_f64();
     out.put_slice(format!("#EXTINF:{seconds:.5},\n#EXT-X-GAP\n{PURGED_URI}\n").as_bytes());
 }
@@ -342,9 +428,9 @@ fn next_discontinuity(before: &MediaPlaylist) -> u64 {
     before.discontinuity_sequence() + among + u64::from(has_open) + 1
 }
 
-/// Returns whether a run has a discontinuity before its first segment.
-fn has_tag(run: &MediaPlaylist) -> bool {
-    match run.segments.first() {
+/// Returns whether a run has a discontinuity before the segment at `index`.
+fn has_tag(run: &MediaPlaylist, index: usize) -> bool {
+    match run.segments.get(index) {
         Some(row) => row.is_discontinuity,
         None => {
             let tail = run.of_text(run.tail());
@@ -359,10 +445,10 @@ fn is_encrypted(before: &MediaPlaylist) -> bool {
     last.is_some_and(|key| before.of_text(key.method) != "NONE")
 }
 
-/// Returns whether a key is said before the first segment of a run.
-fn begins_with_key(run: &MediaPlaylist) -> bool {
+/// Returns whether a key has been said by the segment of a run at `index`.
+fn has_key(run: &MediaPlaylist, index: usize) -> bool {
     run.segments
-        .first()
+        .get(index)
         .map_or(!run.keys.is_empty(), |row| row.keys_seen > 0)
 }
 

@@ -67,6 +67,9 @@ impl Encoder {
     }
 }
 
+/// All that a run has can have been made in this time.
+const LONG: Duration = Duration::from_secs(600);
+
 const COUNTING_FROM_ZERO: Encoder = Encoder {
     first: 0,
     window: 6,
@@ -96,7 +99,7 @@ fn uris(playlist: &MediaPlaylist) -> Vec<&str> {
 fn fm_14_a_restart_goes_on_with_the_next_number_behind_a_discontinuity() {
     let before = COUNTING_FROM_ZERO.playlist(40);
     let run = COUNTING_FROM_ZERO.playlist(9);
-    let joint = Joint::after(&before, &run, None, |_| true);
+    let joint = Joint::after(&before, &run, LONG, None, |_| true);
     let now = shown(&joint, &run);
     assert_eq!(now.media_sequence().0, 6);
     assert_eq!(uris(&now), ["s6", "s7", "s8", "s9", "s0?run=b", "s1?run=b"]);
@@ -121,7 +124,7 @@ fn fm_14_a_restart_goes_on_with_the_next_number_behind_a_discontinuity() {
 fn a_segment_that_was_open_stays_as_a_gap_with_its_parts() {
     let before = COUNTING_FROM_ZERO.playlist(42);
     let run = COUNTING_FROM_ZERO.playlist(4);
-    let now = shown(&Joint::after(&before, &run, None, |_| true), &run);
+    let now = shown(&Joint::after(&before, &run, LONG, None, |_| true), &run);
     assert_eq!(uris(&now)[4..], [PURGED_URI, "s0?run=b"]);
     let gap = now.segments().nth(4).unwrap();
     assert!(gap.is_gap);
@@ -135,7 +138,10 @@ fn a_segment_that_was_open_stays_as_a_gap_with_its_parts() {
 fn what_is_not_stored_any_more_is_a_gap() {
     let before = COUNTING_FROM_ZERO.playlist(40);
     let run = COUNTING_FROM_ZERO.playlist(4);
-    let now = shown(&Joint::after(&before, &run, None, |uri| uri == "s9"), &run);
+    let now = shown(
+        &Joint::after(&before, &run, LONG, None, |uri| uri == "s9"),
+        &run,
+    );
     assert_eq!(uris(&now)[4..], ["s9", "s0?run=b"]);
     let gaps = now.segments().filter(|segment| segment.is_gap).count();
     assert_eq!(gaps, 4);
@@ -144,7 +150,9 @@ fn what_is_not_stored_any_more_is_a_gap() {
 #[test]
 fn when_the_joint_has_left_the_window_it_is_counted() {
     let before = COUNTING_FROM_ZERO.playlist(40);
-    let joint = Joint::after(&before, &COUNTING_FROM_ZERO.playlist(4), None, |_| true);
+    let joint = Joint::after(&before, &COUNTING_FROM_ZERO.playlist(4), LONG, None, |_| {
+        true
+    });
     let later = COUNTING_FROM_ZERO.playlist(24);
     let first = shown(&joint, &later);
     assert_eq!(first.media_sequence().0, 10);
@@ -154,6 +162,59 @@ fn when_the_joint_has_left_the_window_it_is_counted() {
     assert_eq!(left.media_sequence().0, 11);
     assert_eq!(left.discontinuity_sequence(), 1);
     assert!(!left.segments().next().unwrap().is_discontinuity);
+}
+
+/// Gives each segment the date at which it began.
+fn dated(encoder: &Encoder, parts: u64, began: u64) -> MediaPlaylist {
+    let text = encoder.text(parts);
+    let mut out = String::new();
+    let first = encoder.playlist(parts).media_sequence().0;
+    let mut index = first - encoder.first;
+    for line in text.lines() {
+        if line.starts_with("#EXTINF") {
+            let at = began + index * 2;
+            let (minutes, seconds) = (at / 60, at % 60);
+            writeln!(
+                out,
+                "#EXT-X-PROGRAM-DATE-TIME:2026-01-01T00:{minutes:02}:{seconds:02}Z"
+            )
+            .unwrap();
+            index += 1;
+        }
+        writeln!(out, "{line}").unwrap();
+    }
+    media(out)
+}
+
+#[test]
+fn what_both_have_is_shown_once_by_its_dates() {
+    // Ten segments, to 20 s; the other origin counts from 100 and is three segments further.
+    let before = dated(&COUNTING_FROM_ZERO, 40, 0);
+    let other = Encoder {
+        first: 100,
+        ..COUNTING_FROM_ZERO
+    };
+    let run = dated(&other, 52, 0);
+    let joint = Joint::after(&before, &run, Duration::ZERO, None, |_| true);
+    let now = shown(&joint, &run);
+    assert_eq!(
+        uris(&now),
+        ["s7", "s8", "s9", "s110?run=b", "s111?run=b", "s112?run=b"]
+    );
+    assert_eq!(now.open_msn().0, 13);
+    let maps: Vec<_> = now.maps().map(|map| map.uri).collect();
+    assert_eq!(maps, ["init.mp4", "init.mp4?run=b"]);
+}
+
+#[test]
+fn without_dates_only_what_can_have_been_made_since_is_shown() {
+    let before = COUNTING_FROM_ZERO.playlist(40);
+    let run = COUNTING_FROM_ZERO.playlist(24);
+    let four_seconds = Duration::from_secs(4);
+    let joint = Joint::after(&before, &run, four_seconds, None, |_| true);
+    let now = shown(&joint, &run);
+    assert_eq!(uris(&now)[3..], ["s9", "s4?run=b", "s5?run=b"]);
+    assert_eq!(now.open_msn().0, 12);
 }
 
 #[test]
@@ -166,13 +227,13 @@ fn encryption_ends_where_the_run_does_not_say_that_it_goes_on() {
     );
     let run = COUNTING_FROM_ZERO.playlist(4);
     let now = shown(
-        &Joint::after(&media(keyed.clone()), &run, None, |_| true),
+        &Joint::after(&media(keyed.clone()), &run, LONG, None, |_| true),
         &run,
     );
     let methods: Vec<_> = now.keys().map(|key| key.method).collect();
     assert_eq!(methods, ["AES-128", "NONE"]);
     let keyed = media(keyed);
-    let now = shown(&Joint::after(&keyed, &keyed, None, |_| true), &keyed);
+    let now = shown(&Joint::after(&keyed, &keyed, LONG, None, |_| true), &keyed);
     let uris: Vec<_> = now.keys().filter_map(|key| key.uri).collect();
     assert_eq!(uris, ["k?run=b"], "what is kept is as long as the window");
 }
@@ -180,11 +241,12 @@ fn encryption_ends_where_the_run_does_not_say_that_it_goes_on() {
 #[test]
 fn renditions_of_a_presentation_agree_although_they_stopped_apart() {
     let run = COUNTING_FROM_ZERO.playlist(4);
-    let ahead = Joint::after(&COUNTING_FROM_ZERO.playlist(48), &run, None, |_| true);
+    let ahead = Joint::after(&COUNTING_FROM_ZERO.playlist(48), &run, LONG, None, |_| true);
     let agreed = ahead.numbers();
     let behind = Joint::after(
         &COUNTING_FROM_ZERO.playlist(40),
         &run,
+        LONG,
         Some(&agreed),
         |_| true,
     );
@@ -196,6 +258,7 @@ fn renditions_of_a_presentation_agree_although_they_stopped_apart() {
     let further = Joint::after(
         &COUNTING_FROM_ZERO.playlist(60),
         &run,
+        LONG,
         Some(&agreed),
         |_| true,
     );
@@ -283,6 +346,7 @@ proptest! {
     fn ca_07_ll_22_whatever_encoders_follow_each_other_a_player_sees_one_stream(
         runs in prop::collection::vec(encoders(), 1..5),
         stored in any::<u64>(),
+        elapsed in prop_oneof![Just(LONG), (0..20_u64).prop_map(Duration::from_secs)],
     ) {
         let mut player = Player::default();
         let mut joint: Option<Joint> = None;
@@ -291,7 +355,7 @@ proptest! {
             if let Some(last) = &player.last {
                 let first = encoder.playlist(parts);
                 let is_there = |uri: &str| (stored >> (uri.len() % 64)) & 1 == 1;
-                joint = Some(Joint::after(last, &first, None, is_there));
+                joint = Some(Joint::after(last, &first, elapsed, None, is_there));
             }
             for step in steps {
                 let run = encoder.playlist(parts);

@@ -184,7 +184,11 @@ impl Course {
             return;
         };
         self.has_reopened = false;
-        self.is_outage = false;
+        if self.is_outage {
+            // The parent is there: what it says now is looked at as often as if it had always been.
+            self.setbacks = 0;
+            self.is_outage = false;
+        }
         let is_polled = !version.parent_holds();
         match update {
             Update::Newer { .. } | Update::NewEpoch { .. } => {

@@ -63,6 +63,8 @@ pub struct Rendition {
     machine: Mutex<hls::Rendition>,
     /// Since when its date ranges are there.
     date_ranges: Mutex<DateRangeHistory>,
+    /// Uptime.
+    opened_at: Duration,
     /// Held while a version is rewritten and shown: no version passes a purge that way.
     publishing: Mutex<()>,
     state: watch::Sender<State>,
@@ -182,6 +184,7 @@ impl Rendition {
             address,
             machine: Mutex::new(machine),
             date_ranges: Mutex::default(),
+            opened_at: node.clock.uptime(),
             publishing: Mutex::new(()),
             state: watch::Sender::new(state),
             is_followed: AtomicBool::new(false),
@@ -312,6 +315,11 @@ impl Rendition {
 
     pub(super) fn subscribe(&self) -> watch::Receiver<State> {
         self.state.subscribe()
+    }
+
+    /// Returns since when the rendition is known here (uptime).
+    pub(super) fn opened_at(&self) -> Duration {
+        self.opened_at
     }
 
     /// Judges what a parent answered (CA-07).

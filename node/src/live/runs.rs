@@ -180,16 +180,18 @@ pub(super) fn begin(node: &Node, rendition: &Rendition, before: &Version, run: &
         })
     };
     let agreed = latest.as_ref().map(|latest| &latest.numbers);
-    let joint = Joint::after(&before.playlist, run, agreed, is_there);
+    let elapsed = node.clock.uptime().saturating_sub(before.arrived_at());
+    let joint = Joint::after(&before.playlist, run, elapsed, agreed, is_there);
     let run = latest.unwrap_or_else(|| begun(node, joint.numbers(), &presentation));
     if let Some(last) = last.filter(|last| last.run.mark != run.mark) {
         runs.marks.insert(last.run.mark.clone(), true);
     }
     let (host, path, mark) = (&address.host, &address.path, &run.mark);
     tracing::info!(%host, %path, %mark, "a stream began again and goes on behind a discontinuity");
+    let mark = run.mark.clone();
     runs.joints
         .insert(address.key(), Arc::new(Following { run, joint }));
-    suspect_siblings(node, rendition, &presentation);
+    suspect_siblings(node, &presentation, &mark, before.arrived_at());
 }
 
 /// Makes a rendition that was not known part of its presentation's run, if that follows another one.
@@ -296,12 +298,16 @@ fn end_names(node: &Node, address: &Address, before: &Version) {
     node.hub.runs.name(names);
 }
 
-/// Lets the other renditions of a presentation believe at once that they began again, too.
-fn suspect_siblings(node: &Node, rendition: &Rendition, presentation: &CacheKey) {
+/// Lets the renditions of a presentation that are not of its newest run believe at once that they began again, too.
+///
+/// `since` is when the run before was last seen (uptime): what was opened later is of the new one, and was shown as it is.
+fn suspect_siblings(node: &Node, presentation: &CacheKey, mark: &str, since: Duration) {
     for sibling in node.hub.renditions() {
-        let is_other = sibling.address.key() != rendition.address.key();
-        if is_other && presentation_of(node, &sibling.address) == *presentation {
-            sibling.suspect(sibling.phase() == Phase::Dormant);
+        let following = node.hub.runs.following(&sibling.address);
+        let is_of_it = following.is_some_and(|following| following.run.mark == mark);
+        if !is_of_it && presentation_of(node, &sibling.address) == *presentation {
+            let is_new = sibling.opened_at() > since;
+            sibling.suspect(is_new || sibling.phase() == Phase::Dormant);
         }
     }
 }
