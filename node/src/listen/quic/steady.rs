@@ -131,6 +131,8 @@ struct Delivery {
     /// The shortest round trip of the latest round.
     latest: Duration,
     growth: Growth,
+    /// What the four above make of it, in bytes: asked for with every packet, and changed once a round.
+    held: u64,
     acked_bytes: u64,
     lost_bytes: u64,
     /// Rounds to go until marks are forgotten.
@@ -168,6 +170,7 @@ impl Default for Delivery {
                 best: 0,
                 rounds_without: 0,
             },
+            held: 0,
             acked_bytes: 0,
             lost_bytes: 0,
             marked_rounds: 0,
@@ -198,6 +201,7 @@ impl Delivery {
         if sent > round.began {
             let ended = self.round.take().expect("it is the one that ends");
             self.on_round(now, &ended);
+            self.held = self.holds();
             self.on_sent(now);
         }
     }
@@ -253,8 +257,11 @@ impl Delivery {
         if now.saturating_duration_since(began) >= STRETCH {
             self.stretch_began = Some(now);
             self.shortest = [took, self.shortest[0]];
+            self.held = self.holds();
+        } else if took < self.shortest[0] {
+            self.shortest[0] = took;
+            self.held = self.holds();
         }
-        self.shortest[0] = self.shortest[0].min(took);
     }
 
     /// Counts what arrived and what did not; what was long ago counts for less.
@@ -278,6 +285,11 @@ impl Delivery {
         if self.lost_bytes * LOSS_ONE_IN_MAX > counted || self.marked_rounds > 0 {
             return 0;
         }
+        self.held
+    }
+
+    /// Returns the bytes that the path holds, and a part more to find out whether it holds them.
+    fn holds(&self) -> u64 {
         let round_trip = self.latest.min(self.longest_without_queue());
         let held = u128::from(self.rate()) * round_trip.as_nanos() / NANOS_PER_SECOND;
         let quarters = u128::from(self.growth.quarters());
