@@ -3,9 +3,10 @@
 //! What is here: the endpoint of each worker, its settings, and which connections it takes. Who
 //! calls it: `serving`. Below it: `connection` drives one connection, `adapter` is what h3 sees of
 //! quinn, `response` writes one response, `incoming` reads the content of a request, `steering` and `filter` bring packets to their worker,
-//! `transport` and `steady` say how much is under way. Deliberately not here: what an early request may be answered with, see `early`.
+//! `transport` and `steady` say how much is under way, `socket` and `batch` hand it to the kernel. Deliberately not here: what an early request may be answered with, see `early`.
 
 mod adapter;
+mod batch;
 mod connection;
 pub(super) mod filter;
 mod frames;
@@ -13,6 +14,7 @@ mod head;
 mod incoming;
 mod priority;
 mod response;
+mod socket;
 mod steady;
 mod steering;
 mod transport;
@@ -27,6 +29,7 @@ use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::socket::BatchSocket;
 use super::answer::Answerer;
 use super::bind::Secure;
 use super::serving::Worker;
@@ -83,7 +86,9 @@ pub(super) fn endpoint(
         .max_incoming(limits::QUIC_HANDSHAKES_WAITING_MAX)
         .incoming_buffer_size(limits::QUIC_HANDSHAKE_BYTES_MAX)
         .incoming_buffer_size_total(limits::QUIC_HANDSHAKES_BYTES_MAX);
-    Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))
+    let socket = BatchSocket::new(socket, config.get_max_udp_payload_size())?;
+    let runtime = Arc::new(TokioRuntime);
+    Endpoint::new_with_abstract_socket(config, Some(server), Arc::new(socket), runtime)
 }
 
 /// Takes the connections of one endpoint until it is closed.

@@ -81,9 +81,9 @@ async fn received() -> Vec<RecvMeta> {
 #[tokio::test]
 async fn a_body_leaves_many_packets_at_a_time_and_each_can_be_marked() {
     let seen = received().await;
-    // The kernel cuts what the server hands it at once, and this client takes it before it is cut.
+    // The kernel cuts what the server hands it at once, and this client takes it before it is cut. quinn alone hands it ten.
     let most = seen.iter().map(|meta| meta.len.div_ceil(meta.stride));
-    assert!(most.max() >= Some(8), "{seen:?}");
+    assert!(most.max() > Some(20), "{seen:?}");
     // RFC 9000 13.4.1: ECT(0) on all of them, as long as the path lets it through.
     let is_marked = |meta: &&RecvMeta| meta.ecn == Some(EcnCodepoint::Ect0);
     let unmarked = seen.len() - seen.iter().filter(is_marked).count();
