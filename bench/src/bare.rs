@@ -35,6 +35,9 @@ struct Arguments {
     /// Congestion control of HTTP/3.
     #[arg(long, value_parser = congestion, default_value = "steady")]
     congestion: Congestion,
+    /// Bytes of the largest packet of HTTP/3 that is tried.
+    #[arg(long, default_value_t = QuicConfig::default().packet_bytes_max)]
+    packet_bytes_max: u16,
 }
 
 fn congestion(name: &str) -> Result<Congestion, String> {
@@ -53,6 +56,7 @@ async fn main() -> anyhow::Result<()> {
         http3: true,
         quic: QuicConfig {
             congestion: arguments.congestion,
+            packet_bytes_max: arguments.packet_bytes_max,
             ..QuicConfig::default()
         },
         certificate: Some(CertificateSource::SelfSigned(Vec::new())),

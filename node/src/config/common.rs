@@ -168,6 +168,11 @@ fn read_quic(mut section: Section<'_>) -> QuicConfig {
         ),
         early_data: section.value("early_data", default.early_data, flag),
         sessions_max: section.value("sessions_max", default.sessions_max, count(1..=10_000_000)),
+        packet_bytes_max: section.value(
+            "packet_bytes_max",
+            default.packet_bytes_max,
+            count(QuicConfig::PACKET_BYTES),
+        ),
     }
 }
 

@@ -118,6 +118,7 @@ impl Effective {
             self.line("congestion", quoted(quic.congestion.name()));
             self.line("early_data", quic.early_data);
             self.line("sessions_max", quic.sessions_max);
+            self.line("packet_bytes_max", quic.packet_bytes_max);
         }
         let limits = &listen.limits;
         self.table("listen.limits");

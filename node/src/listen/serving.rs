@@ -153,7 +153,7 @@ struct Opened {
     http: Vec<TcpListener>,
     https: Vec<TcpListener>,
     acceptor: Option<TlsAcceptor>,
-    quic: Vec<quinn::Endpoint>,
+    quic: Vec<quic::Listening>,
 }
 
 impl Opened {
@@ -170,7 +170,7 @@ impl Opened {
         let mut quic = Vec::with_capacity(sockets.quic.len());
         for socket in sockets.quic {
             let secure = secure.expect("QUIC sockets are bound beside a certificate");
-            quic.push(quic::endpoint(socket, secure, worker, limits)?);
+            quic.push(quic::listen(socket, secure, worker, limits)?);
         }
         Ok(Self {
             http: registered(sockets.http)?,
@@ -205,14 +205,14 @@ impl<S: Exchange> Worker<S> {
         let worker = Arc::new(self);
         runtime.block_on(async {
             let mut accepting = Accepting::default();
-            let endpoints = opened.quic.clone();
+            let listening = opened.quic.clone();
             worker.listen(opened, &mut accepting, drain);
             drain.cancelled().await;
             accepting.tcp.shutdown().await;
             let left = worker.tasks.end(worker.limits.drain_timeout).await;
             accepting.quic.shutdown().await;
-            for endpoint in endpoints {
-                quic::close(&endpoint).await;
+            for listening in listening {
+                quic::close(&listening).await;
             }
             left
         })
@@ -231,9 +231,9 @@ impl<S: Exchange> Worker<S> {
             accepting.tcp.spawn(accept);
         }
         let speaks_http3 = !opened.quic.is_empty();
-        for endpoint in opened.quic {
+        for listening in opened.quic {
             let (answerer, drain) = (answerer.clone(), drain.clone());
-            let accept = quic::accept(Arc::clone(self), endpoint, answerer, drain);
+            let accept = quic::accept(Arc::clone(self), listening, answerer, drain);
             accepting.quic.spawn(accept);
         }
         let Some(acceptor) = opened.acceptor else {

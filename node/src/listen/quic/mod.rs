@@ -30,6 +30,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::socket::BatchSocket;
+use self::transport::Origin;
 use super::answer::Answerer;
 use super::bind::Secure;
 use super::serving::Worker;
@@ -69,26 +70,42 @@ impl QuicKeys {
     }
 }
 
+/// One UDP socket of one worker, with all connections over it.
+#[derive(Clone, Debug)]
+pub(super) struct Listening {
+    endpoint: Endpoint,
+    /// For clients that larger packets may reach.
+    near: Arc<ServerConfig>,
+}
+
 /// Opens the endpoint of one worker on its socket; runs inside the worker's runtime.
-pub(super) fn endpoint(
+pub(super) fn listen(
     socket: UdpSocket,
     secure: &Secure,
     worker: WorkerIndex,
     limits: &ListenLimits,
-) -> std::io::Result<Endpoint> {
+) -> std::io::Result<Listening> {
     let mut config = EndpointConfig::new(Arc::clone(&secure.quic.reset) as _);
     config.cid_generator(move || Box::new(steering::WorkerConnectionIds { worker }));
     let crypto = QuicServerConfig::try_from(Arc::clone(&secure.tls.quic))
         .expect("the QUIC settings offer TLS 1.3 and its mandatory cipher suite");
     let mut server = ServerConfig::new(Arc::new(crypto), Arc::clone(&secure.quic.token) as _);
+    let transport = |origin| Arc::new(transport::transport(&secure.quic_config, limits, origin));
     server
-        .transport_config(Arc::new(transport::transport(&secure.quic_config, limits)))
+        .transport_config(transport(Origin::Far))
         .max_incoming(limits::QUIC_HANDSHAKES_WAITING_MAX)
         .incoming_buffer_size(limits::QUIC_HANDSHAKE_BYTES_MAX)
         .incoming_buffer_size_total(limits::QUIC_HANDSHAKES_BYTES_MAX);
+    let mut near = server.clone();
+    near.transport_config(transport(Origin::Near));
     let socket = BatchSocket::new(socket, config.get_max_udp_payload_size())?;
     let runtime = Arc::new(TokioRuntime);
-    Endpoint::new_with_abstract_socket(config, Some(server), Arc::new(socket), runtime)
+    let endpoint =
+        Endpoint::new_with_abstract_socket(config, Some(server), Arc::new(socket), runtime)?;
+    Ok(Listening {
+        endpoint,
+        near: Arc::new(near),
+    })
 }
 
 /// Takes the connections of one endpoint until it is closed.
@@ -97,10 +114,11 @@ pub(super) fn endpoint(
 /// first has to prove its address.
 pub(super) async fn accept<S: Exchange>(
     worker: Arc<Worker<S>>,
-    endpoint: Endpoint,
+    listening: Listening,
     answerer: Answerer<S>,
     drain: CancellationToken,
 ) {
+    let Listening { endpoint, near } = listening;
     let ending = worker.tasks.signal();
     while let Some(incoming) = endpoint.accept().await {
         if drain.is_cancelled() {
@@ -116,7 +134,11 @@ pub(super) async fn accept<S: Exchange>(
             incoming.refuse();
             continue;
         };
-        let Ok(connecting) = incoming.accept() else {
+        let accepted = match Origin::of(incoming.remote_address().ip()) {
+            Origin::Near => incoming.accept_with(Arc::clone(&near)),
+            Origin::Far => incoming.accept(),
+        };
+        let Ok(connecting) = accepted else {
             continue;
         };
         let answerer = answerer.clone();
@@ -135,7 +157,8 @@ fn is_under_load<S>(worker: &Worker<S>) -> bool {
 }
 
 /// Closes what is left on an endpoint and gives the packets that say so a moment to leave.
-pub(super) async fn close(endpoint: &Endpoint) {
+pub(super) async fn close(listening: &Listening) {
+    let endpoint = &listening.endpoint;
     endpoint.close(adapter::code(h3::error::Code::H3_NO_ERROR), b"");
     timeout(FAREWELL_TIME, endpoint.wait_idle()).await.ok();
 }

@@ -4,10 +4,12 @@
 //! worker. Deliberately not here: limits that only protect (`limits`), and why each figure is what it is
 //! (`docs/decisions/0013-quic-transport.md`).
 
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
-use quinn::{TransportConfig, VarInt};
+use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::steady::SteadyConfig;
 use crate::listen::{ListenLimits, limits};
@@ -22,6 +24,14 @@ pub struct QuicConfig {
     pub early_data: bool,
     /// Sessions that the node remembers for clients that come back with early data.
     pub sessions_max: usize,
+    /// Bytes of UDP payload in the largest packet that is tried. More than Ethernet carries, 1,452, is only tried with clients at
+    /// private addresses.
+    pub packet_bytes_max: u16,
+}
+
+impl QuicConfig {
+    /// Packets of a size that QUIC allows: at least 1,200 bytes (RFC 9000 14), at most what UDP can say.
+    pub const PACKET_BYTES: RangeInclusive<u16> = 1_200..=65_527;
 }
 
 impl Default for QuicConfig {
@@ -30,6 +40,7 @@ impl Default for QuicConfig {
             congestion: Congestion::default(),
             early_data: true,
             sessions_max: SESSIONS_MAX,
+            packet_bytes_max: PACKET_BYTES_MAX,
         }
     }
 }
@@ -87,10 +98,47 @@ impl Congestion {
     }
 }
 
-/// Returns quinn's settings for connections of viewers.
-pub(super) fn transport(config: &QuicConfig, limits: &ListenLimits) -> TransportConfig {
+/// From where a client comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// This machine or a network of its operator's, which may carry larger packets.
+    Near,
+    /// The Internet: no path across it carries more than Ethernet does. To ask for more would cost a dozen round
+    /// trips with the smallest packets.
+    Far,
+}
+
+impl Origin {
+    /// Tells by its address where a client is.
+    pub(super) fn of(client: IpAddr) -> Self {
+        let is_near = match client.to_canonical() {
+            IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+            IpAddr::V6(v6) => {
+                v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()
+            }
+        };
+        if is_near { Self::Near } else { Self::Far }
+    }
+
+    fn packet_bytes_max(self, config: &QuicConfig) -> u16 {
+        match self {
+            Self::Near => config.packet_bytes_max,
+            Self::Far => config.packet_bytes_max.min(FAR_PACKET_BYTES_MAX),
+        }
+    }
+}
+
+/// Returns quinn's settings for connections of viewers who come from `origin`.
+pub(super) fn transport(
+    config: &QuicConfig,
+    limits: &ListenLimits,
+    origin: Origin,
+) -> TransportConfig {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(origin.packet_bytes_max(config));
     let mut transport = TransportConfig::default();
     transport
+        .mtu_discovery_config(Some(discovery))
         .congestion_controller_factory(config.congestion.factory())
         .max_concurrent_bidi_streams(limits.streams_per_connection_max.into())
         .max_concurrent_uni_streams(VarInt::from_u32(limits::CLIENT_UNI_STREAMS_MAX))
@@ -110,3 +158,42 @@ pub(super) fn transport(config: &QuicConfig, limits: &ListenLimits) -> Transport
 
 /// Some 20 MB of sessions.
 const SESSIONS_MAX: usize = 65_536;
+
+/// What Ethernet carries of 1,500 bytes behind the heads of IPv6 and UDP.
+const FAR_PACKET_BYTES_MAX: u16 = 1_500 - 40 - 8;
+
+/// What Ethernet with jumbo frames carries of 9,000.
+const PACKET_BYTES_MAX: u16 = 9_000 - 40 - 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_near_at_addresses_that_the_internet_does_not_route() {
+        let near = "127.0.0.1 10.1.2.3 172.16.9.1 192.168.0.1 169.254.3.4 ::1 fd00::1 fe80::1 ::ffff:10.0.0.1";
+        let far = "192.0.2.1 172.32.0.1 100.64.0.1 2001:db8::1 ::ffff:198.51.100.7";
+        for (addresses, expected) in [(near, Origin::Near), (far, Origin::Far)] {
+            for address in addresses.split(' ') {
+                assert_eq!(Origin::of(address.parse().unwrap()), expected, "{address}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_near_clients_are_asked_for_more_than_ethernet_carries() {
+        let sized = |packet_bytes_max| QuicConfig {
+            packet_bytes_max,
+            ..QuicConfig::default()
+        };
+        for (configured, near, far) in [
+            (8_952, 8_952, 1_452),
+            (1_452, 1_452, 1_452),
+            (1_300, 1_300, 1_300),
+        ] {
+            let config = sized(configured);
+            assert_eq!(Origin::Near.packet_bytes_max(&config), near);
+            assert_eq!(Origin::Far.packet_bytes_max(&config), far);
+        }
+    }
+}
