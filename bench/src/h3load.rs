@@ -4,8 +4,11 @@
 //! number. Who runs it: whoever measures; `h2load` as Debian builds it speaks no HTTP/3.
 //! Deliberately not here: a client. Responses are counted and not understood.
 
+use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -13,6 +16,8 @@ use bench::{CONTROL_STREAM, H3_NO_ERROR, http3_request, quic_client, tls_client}
 use bytes::Bytes;
 use clap::Parser;
 use hdrhistogram::Histogram;
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, Runtime as _, UdpPoller};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -38,6 +43,10 @@ struct Arguments {
     /// Seconds to run, at most 60.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
+    /// Bytes of UDP payload that a packet from the server may have: 1472 is what Ethernet carries over IPv4, 65527 what UDP can
+    /// say and most clients allow.
+    #[arg(long, default_value_t = 1_472)]
+    mtu: u16,
     /// The process whose CPU time is reported.
     #[arg(long)]
     server_pid: Option<u32>,
@@ -92,6 +101,7 @@ async fn main() -> anyhow::Result<()> {
         connections.spawn(one_connection(
             config.clone(),
             server,
+            arguments.mtu,
             request,
             streams,
             until,
@@ -133,7 +143,8 @@ async fn keep(
     let request = http3_request(&arguments.path)?;
     let mut kept = Vec::new();
     for _ in 0..arguments.connections {
-        let (endpoint, connection, control) = connected(config.clone(), arguments.server).await?;
+        let (endpoint, connection, control) =
+            connected(config.clone(), arguments.server, arguments.mtu).await?;
         let mut streams = Vec::new();
         for _ in 0..arguments.streams {
             let (mut send, receive) = connection.open_bi().await?;
@@ -157,24 +168,82 @@ async fn keep(
 async fn connected(
     config: quinn::ClientConfig,
     server: SocketAddr,
+    mtu: u16,
 ) -> anyhow::Result<(quinn::Endpoint, quinn::Connection, quinn::SendStream)> {
-    let socket = UdpSocket::bind((server.ip(), 0))?;
-    let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)?;
+    let endpoint = client_endpoint(server, mtu)?;
     let connection = endpoint.connect_with(config, server, "localhost")?.await?;
     let mut control = connection.open_uni().await?;
     control.write_all(&CONTROL_STREAM).await?;
     Ok((endpoint, connection, control))
 }
 
+/// Opens a socket of its own that receives packets of up to `mtu` bytes.
+fn client_endpoint(server: SocketAddr, mtu: u16) -> anyhow::Result<quinn::Endpoint> {
+    let socket = UdpSocket::bind((server.ip(), 0))?;
+    let mut config = quinn::EndpointConfig::default();
+    config.max_udp_payload_size(mtu)?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let socket = Arc::new(Measured {
+        inner: runtime.wrap_udp_socket(socket)?,
+        receive_segments: RECEIVED_AT_ONCE_BYTES_MAX.div_ceil(mtu.into()),
+    });
+    let endpoint = quinn::Endpoint::new_with_abstract_socket(config, None, socket, runtime)?;
+    Ok(endpoint)
+}
+
+/// A socket whose receive buffers have room for what the kernel hands up at once, and no more.
+///
+/// quinn makes them for 64 packets of the largest size, 32 times: 134 MB for packets of 64 KB, of which 32 times 64 KB can be used.
+#[derive(Debug)]
+struct Measured {
+    inner: Arc<dyn AsyncUdpSocket>,
+    receive_segments: usize,
+}
+
+impl AsyncUdpSocket for Measured {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.inner).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.inner.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut TaskContext<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.inner.poll_recv(cx, bufs, meta)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.receive_segments.min(self.inner.max_receive_segments())
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
 async fn one_connection(
     config: quinn::ClientConfig,
     server: SocketAddr,
+    mtu: u16,
     request: Bytes,
     streams: usize,
     until: Instant,
 ) -> anyhow::Result<Tally> {
-    let (endpoint, connection, _control) = connected(config, server).await?;
+    let (endpoint, connection, _control) = connected(config, server, mtu).await?;
     let mut workers = JoinSet::new();
     for _ in 0..streams {
         workers.spawn(one_after_another(
@@ -234,6 +303,8 @@ fn cpu_seconds(pid: Option<u32>) -> anyhow::Result<f64> {
 }
 
 const SECONDS_MAX: u64 = 60;
+/// Bytes that the kernel hands up at once when it has joined what came (GRO).
+const RECEIVED_AT_ONCE_BYTES_MAX: usize = 65_536;
 /// Place of utime after the process name; stime follows.
 const UTIME_INDEX: usize = 11;
 /// Linux tells user space CPU times in this unit whatever it counts in.
