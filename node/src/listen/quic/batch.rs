@@ -259,7 +259,7 @@ const QUINN_PACKETS_MAX: usize = 10;
 const SEND_BYTES_MAX: usize = 65_535 - 40 - 8;
 
 /// Clients whose packets wait at a time.
-const PLACES_MAX: usize = 8;
+const PLACES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
