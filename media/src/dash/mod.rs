@@ -5,6 +5,7 @@
 //! Deliberately not here: codecs, protection, descriptors, and everything else that only players read.
 
 mod attributes;
+mod edit;
 mod limits;
 mod mpd;
 mod parser;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
+use super::edit::{applied, with_attribute};
 use super::mpd::{Mpd, Representation, SegmentTemplate, TimelineRun};
 use super::template::Addressed;
 
@@ -427,47 +428,6 @@ impl Trimmer<'_> {
         self.edits.extend(edits);
         Some(())
     }
-}
-
-/// Returns a start tag in which an attribute has a value, whether it had one before or not.
-///
-/// `value` needs no escaping. `None` if it is no start tag.
-fn with_attribute(tag: &str, name: &str, value: &str) -> Option<String> {
-    let name_end = tag.find(|c: char| c.is_ascii_whitespace() || matches!(c, '/' | '>'))?;
-    let mut at = name_end;
-    loop {
-        let rest = tag.get(at..)?;
-        at += rest.len() - rest.trim_ascii_start().len();
-        let rest = tag.get(at..)?;
-        if rest.starts_with(['/', '>']) {
-            let (before, after) = tag.split_at_checked(name_end)?;
-            return Some(format!("{before} {name}=\"{value}\"{after}"));
-        }
-        let (attribute, _) = rest.split_once('=')?;
-        let quote_at = at + rest.find(['"', '\''])?;
-        let quote = tag.get(quote_at..)?.chars().next()?;
-        let value_at = quote_at + 1;
-        let value_end = value_at + tag.get(value_at..)?.find(quote)?;
-        if attribute.trim_ascii() == name {
-            let (before, after) = (tag.get(..value_at)?, tag.get(value_end..)?);
-            return Some(format!("{before}{value}{after}"));
-        }
-        at = value_end + 1;
-    }
-}
-
-/// Returns the text with its edits, which do not overlap.
-fn applied(source: &str, mut edits: Vec<(Range<usize>, String)>) -> Bytes {
-    edits.sort_by_key(|(span, _)| span.start);
-    let mut text = String::with_capacity(source.len());
-    let mut at = 0;
-    for (span, new) in edits {
-        text.push_str(source.get(at..span.start).unwrap_or_default());
-        text.push_str(&new);
-        at = span.end;
-    }
-    text.push_str(source.get(at..).unwrap_or_default());
-    Bytes::from(text)
 }
 
 #[cfg(test)]
