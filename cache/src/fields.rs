@@ -4,7 +4,8 @@
 //! those of a viewer's response that are made afresh (`Age`, `Cache-Status`).
 
 use http::header::{
-    AGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName,
+    AGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName,
+    HeaderValue,
 };
 
 use crate::directives::ResponseDirectives;
@@ -59,20 +60,31 @@ pub fn passed_on(response: &HeaderMap) -> HeaderMap {
 /// Nothing is left out yet, so that every word of the 304 is heard; [`kept`] comes after.
 pub fn updated(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     // RFC 9111 3.2: what describes the stored bytes stays as it is, or they could be misread.
-    let replaces =
-        |name: &HeaderName| ![CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE].contains(name);
+    let is_weakened = is_strong_form(not_modified.get(ETAG), stored.get(ETAG));
+    let stays = |name: &HeaderName| {
+        [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE].contains(name)
+            || (is_weakened && name == ETAG)
+    };
     let mut updated = HeaderMap::with_capacity(stored.keys_len() + not_modified.keys_len());
     for (name, value) in stored {
-        if !(not_modified.contains_key(name) && replaces(name)) {
+        if !not_modified.contains_key(name) || stays(name) {
             updated.append(name, value.clone());
         }
     }
     for (name, value) in not_modified {
-        if replaces(name) {
+        if !stays(name) {
             updated.append(name, value.clone());
         }
     }
     updated
+}
+
+/// Returns whether a tag is the strong form of a stored weak one.
+///
+/// Then the stored bytes are not those of the strong tag, but were made of them (RFC 9110 8.8.3), and stay so.
+fn is_strong_form(tag: Option<&HeaderValue>, stored: Option<&HeaderValue>) -> bool {
+    let opaque = stored.and_then(|stored| stored.as_bytes().strip_prefix(b"W/"));
+    opaque.is_some() && tag.map(HeaderValue::as_bytes) == opaque
 }
 
 fn is_left_out(name: &HeaderName, response: &HeaderMap, said: &ResponseDirectives) -> bool {
@@ -96,8 +108,6 @@ fn is_named_by_connection(name: &HeaderName, response: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -163,5 +173,25 @@ mod tests {
         ]);
         let found = updated(&stored, &not_modified);
         assert_eq!(kept(&found, &said(&not_modified)), expected);
+    }
+
+    #[test]
+    fn rfc_9111_3_2_a_304_does_not_make_a_tag_strong_that_was_weakened_here() {
+        for (of_stored, of_304, expected) in [
+            ("W/\"a\"", "\"a\"", "W/\"a\""),
+            ("W/\"a\"", "W/\"a\"", "W/\"a\""),
+            ("W/\"a\"", "\"b\"", "\"b\""),
+            ("\"a\"", "W/\"a\"", "W/\"a\""),
+        ] {
+            let updated = updated(
+                &headers(&[("etag", of_stored)]),
+                &headers(&[("etag", of_304)]),
+            );
+            assert_eq!(
+                updated,
+                headers(&[("etag", expected)]),
+                "{of_stored} {of_304}"
+            );
+        }
     }
 }
