@@ -212,6 +212,9 @@ impl Lines {
         if let Some(live) = &explained.live {
             self.live(live);
         }
+        if let Some(clock) = explained.clock {
+            self.add("clock", &format!("a live MPD names the {clock} one"));
+        }
         self.add("parents", &explained.parents.join(", then "));
     }
 

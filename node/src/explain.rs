@@ -54,6 +54,8 @@ pub struct Explanation {
     pub lifetimes: Lifetimes,
     /// How it is followed, if it is a live playlist.
     pub live: Option<Live>,
+    /// Which clock it names, if it is a live MPD: `local` or `origin`.
+    pub clock: Option<&'static str>,
     /// The parents, the one that is asked first before the others.
     pub parents: Vec<String>,
 }
@@ -164,6 +166,7 @@ pub fn explain(node: &Arc<Node>, asked: http::Request<()>) -> Result<Explanation
         may_be_fetched: matches!(plan, Plan::Live(_) | Plan::Cached),
         lifetimes: Lifetimes::of(&request.rule.policies.of(kind), kind),
         live: (Group::of(kind) == Group::Playlist).then(|| Live::of(&request.rule.live)),
+        clock: (kind == Kind::Mpd).then(|| request.rule.dash.clock.name()),
         parents: node.upstream.preferred(&request.affinity()),
         host: request.host,
     })

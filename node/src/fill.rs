@@ -24,7 +24,7 @@ mod resume;
 
 pub(crate) use ask::{Ask, fetch, forward_fields, read_whole};
 pub(crate) use begun::{Begun, keep};
-pub(crate) use decode::read_text;
+pub(crate) use decode::{describe_changed, read_text};
 pub(crate) use order::{Asked, FillOrder, HOLD_MARGIN, Judged, date_if_missing, end_to_end};
 pub(crate) use reload::{Published, reload};
 

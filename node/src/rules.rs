@@ -4,12 +4,14 @@
 //! everything behind it asks that rule; `seawall explain` asks why. Deliberately not here: how rules are
 //! written in a file (`config`), and the caching arithmetic that their policies steer (`cache`).
 
+mod dash;
 mod fields;
 mod live;
 mod pattern;
 mod policies;
 mod preset;
 
+pub use dash::{DashRule, MpdClock};
 pub use fields::{QueryRule, ResponseFields, refusal_to_forward, refusal_to_strip};
 pub use live::{LiveRule, ViewerUris};
 pub use pattern::{HostPattern, PathPattern, PatternError, Scope, Unmatched};
@@ -106,6 +108,8 @@ pub struct Rule {
     pub relays_methods: bool,
     /// How live playlists are followed.
     pub live: LiveRule,
+    /// How live MPDs are shown.
+    pub dash: DashRule,
 }
 
 impl Default for Rule {
@@ -118,6 +122,7 @@ impl Default for Rule {
             response_fields: ResponseFields::default(),
             relays_methods: false,
             live: LiveRule::default(),
+            dash: DashRule::default(),
         }
     }
 }

@@ -9,6 +9,8 @@ use harness::viewer::Received;
 use harness::{Live, cdn};
 use http::StatusCode;
 
+use crate::dash::CLOCK;
+
 const PLAYLIST: &str = "/live/v0/playlist.m3u8";
 
 /// What is asked for, and what comes of it.
@@ -429,8 +431,10 @@ fn ld_10_an_mpd_that_an_origin_codes_unasked_is_kept_by_its_update_period() {
         let origin = t.origin("origin");
         let _edge = t.node("edge", &["origin"]);
         let viewer = t.viewer("edge");
-        let mpd = "<MPD type=\"dynamic\" availabilityStartTime=\"2026-01-01T00:00:00Z\" \
-                   minimumUpdatePeriod=\"PT4S\"></MPD>";
+        let mpd = format!(
+            "<MPD type=\"dynamic\" availabilityStartTime=\"2026-01-01T00:00:00Z\" \
+             minimumUpdatePeriod=\"PT4S\">{CLOCK}</MPD>"
+        );
         let fields = [
             ("content-encoding", "gzip"),
             ("cache-control", "max-age=60"),

@@ -11,6 +11,10 @@ use tokio::time::Instant;
 /// Two hours into the presentation at the beginning of a scenario; segment 3601 ends 2 s later.
 const START: &str = "2023-11-14T20:13:20Z";
 
+/// What a node adds to an MPD that has none: here the origin names it already.
+pub(crate) const CLOCK: &str =
+    r#"<UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-xsdate:2014" value="/.seawall/time"/>"#;
+
 /// Returns an MPD of two-second segments, each available `early` seconds before it is whole.
 fn mpd(published: &str, kind: &str, period: &str, early: &str) -> String {
     format!(
@@ -19,7 +23,7 @@ fn mpd(published: &str, kind: &str, period: &str, early: &str) -> String {
 <Period id="0" start="PT0S"><AdaptationSet mimeType="video/mp4">
 <SegmentTemplate media="$RepresentationID$/$Number$.m4s" startNumber="1" timescale="1" duration="2" availabilityTimeOffset="{early}"/>
 <Representation id="v1" bandwidth="1000000"/>
-</AdaptationSet></Period></MPD>"#
+</AdaptationSet></Period>{CLOCK}</MPD>"#
     )
 }
 

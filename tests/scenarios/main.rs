@@ -11,6 +11,7 @@ mod caching;
 mod coding;
 mod collapsing;
 mod dash;
+mod dash_clock;
 mod early;
 mod epochs;
 mod faults;

@@ -9,6 +9,8 @@ use http::{Response, StatusCode};
 use node::node::Node;
 use purge_log::{Mode, PurgeRequest, StreamRange, Target, UnixMillis};
 
+use crate::dash::CLOCK;
+
 const HOST: &str = "live.example";
 const MPD: &str = "/live/live.mpd";
 
@@ -45,7 +47,7 @@ fn mpd(inside: &str) -> String {
 <Period id="0" start="PT0S"><AdaptationSet mimeType="video/mp4">
 {inside}
 <Representation id="v1" bandwidth="1000000"/><Representation id="v2" bandwidth="2000000"/>
-</AdaptationSet></Period></MPD>"#
+</AdaptationSet></Period>{CLOCK}</MPD>"#
     )
 }
 

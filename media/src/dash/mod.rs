@@ -5,6 +5,7 @@
 //! Deliberately not here: codecs, protection, descriptors, and everything else that only players read.
 
 mod attributes;
+mod clock;
 mod edit;
 mod limits;
 mod mpd;
@@ -12,6 +13,7 @@ mod parser;
 mod template;
 mod trim;
 
+pub use clock::with_clock;
 pub use limits::{Limits, MpdError};
 pub use mpd::{
     BaseUrl, Mpd, PatchLocation, Period, PresentationType, Representation, SegmentTemplate,

@@ -151,6 +151,8 @@ impl Effective {
         for (key, value) in live_rule(&common.rules.fallback.live) {
             self.line(key, value);
         }
+        self.table("dash");
+        self.line("clock", quoted(common.rules.fallback.dash.clock.name()));
     }
 
     fn limits(&mut self, common: &Common) {
@@ -238,6 +240,8 @@ impl Effective {
             let live = live_rule(&rule.live);
             let live: Vec<_> = live.iter().map(|(key, v)| format!("{key} = {v}")).collect();
             self.line("live", format_args!("{{ {} }}", live.join(", ")));
+            let clock = quoted(rule.dash.clock.name());
+            self.line("dash", format_args!("{{ clock = {clock} }}"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! `[cache]` and `[[rule]]`: what holds everywhere, and what holds for some hosts and paths.
+//! `[cache]`, `[dash]` and `[[rule]]`: what holds everywhere, and what holds for some hosts and paths.
 //!
 //! A rule begins with what `[cache]` says and changes what it names: first for all kinds of media, then
 //! kind by kind. Who calls it: [`Common`](super::Common). Deliberately not here: matching and policies
@@ -17,16 +17,18 @@ use super::problem::Wrong;
 use super::section::{Item, Section};
 use super::values::{duration, flag, name, one_of, parameter_name, percent, text};
 use crate::rules::{
-    FALLBACK, Group, HostPattern, LiveRule, PathPattern, Preset, QueryRule, ResponseFields, Rule,
-    Rules, Scope, ScopedRule, ViewerUris, refusal_to_forward, refusal_to_strip, targeted_fields,
+    DashRule, FALLBACK, Group, HostPattern, LiveRule, MpdClock, PathPattern, Preset, QueryRule,
+    ResponseFields, Rule, Rules, Scope, ScopedRule, ViewerUris, refusal_to_forward,
+    refusal_to_strip, targeted_fields,
 };
 
-/// Reads `[cache]` and every `[[rule]]`; one that does not speak of queries has `query`, one that does not
+/// Reads `[cache]`, `[dash]` and every `[[rule]]`; one that does not speak of queries has `query`, one that does not
 /// speak of live playlists `live`.
 pub(super) fn read_rules(root: &mut Section<'_>, query: &QueryRule, live: LiveRule) -> Rules {
     let mut cache = root.table("cache");
     let base = Rule {
         live,
+        dash: read_dash(root.table("dash"), DashRule::default()),
         ..Rule::default()
     };
     let fallback = read_saying(&mut cache, &base);
@@ -69,6 +71,7 @@ pub(super) fn read_rules(root: &mut Section<'_>, query: &QueryRule, live: LiveRu
             name,
             query: read_query(&mut section, &base.query),
             live: read_live(&mut live, &base.live),
+            dash: read_dash(section.table("dash"), base.dash),
             ..read_saying(&mut section, &base)
         };
         listed.push(ScopedRule {
@@ -100,6 +103,13 @@ pub(super) fn read_live(section: &mut Section<'_>, base: &LiveRule) -> LiveRule 
             base.viewer_parameters.clone(),
             parameter_name,
         ),
+    }
+}
+
+/// Reads `[dash]`, or the `dash` of a rule.
+fn read_dash(mut section: Section<'_>, base: DashRule) -> DashRule {
+    DashRule {
+        clock: section.value("clock", base.clock, one_of(&MpdClock::ALL, MpdClock::name)),
     }
 }
 
@@ -137,6 +147,7 @@ fn read_saying(section: &mut Section<'_>, base: &Rule) -> Rule {
         response_fields: read_response_fields(section, &base.response_fields),
         relays_methods: section.value("relay_methods", base.relays_methods, flag),
         live: base.live.clone(),
+        dash: base.dash,
     }
 }
 

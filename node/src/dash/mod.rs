@@ -10,10 +10,12 @@
 //! `exchange` for the time. What it calls: `media` for every judgment. Deliberately not here: bodies and
 //! lifetimes; an MPD is an ordinary stored response with a policy of its own (`route`).
 
+mod clock;
 mod early;
 mod mpds;
 mod time;
 
+pub(crate) use clock::with_clock;
 pub(crate) use early::{hold_if_early, pace};
 pub(crate) use mpds::{Known, Mpds, joined};
 pub use time::TIME_PATH;

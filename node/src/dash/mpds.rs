@@ -22,6 +22,8 @@ pub(crate) struct Mpds {
     known: Cache<CacheKey, Arc<Known>>,
     /// By directory, the MPDs that name segments in it.
     directories: Cache<CacheKey, Arc<Vec<CacheKey>>>,
+    /// What tells the time of origins to players.
+    clocks: Cache<CacheKey, ()>,
 }
 
 /// An MPD as it was last shown.
@@ -63,6 +65,10 @@ impl Default for Mpds {
                 .max_capacity(DIRECTORIES_MAX)
                 .time_to_idle(IDLE_AFTER)
                 .build(),
+            clocks: Cache::builder()
+                .max_capacity(CLOCKS_MAX)
+                .time_to_live(CLOCKS_FOR)
+                .build(),
         }
     }
 }
@@ -78,6 +84,16 @@ impl Mpds {
         self.known
             .iter()
             .map(|(key, known)| ((*key).clone(), known))
+    }
+
+    /// Remembers that the response of `key` is the time, which nobody may keep (LD-13).
+    pub(super) fn learn_clock(&self, key: CacheKey) {
+        self.clocks.insert(key, ());
+    }
+
+    /// Returns whether the response of `key` is the time.
+    pub(crate) fn is_clock(&self, key: &CacheKey) -> bool {
+        self.clocks.contains_key(key)
     }
 
     /// Remembers what is shown from now on under `key`, and where its segments are.
@@ -235,6 +251,12 @@ const KNOWN_BYTES: usize = 4 * 1024;
 
 /// Directories that are remembered to have segments.
 const DIRECTORIES_MAX: u64 = 100_000;
+
+/// Clocks of origins that are known.
+const CLOCKS_MAX: u64 = 10_000;
+
+/// A clock is named again by each version of an MPD.
+const CLOCKS_FOR: Duration = Duration::from_secs(3600);
 
 /// MPDs that name segments in one directory, e.g. by quality or protection; the newest count.
 const MPDS_PER_DIRECTORY_MAX: usize = 8;

@@ -2,7 +2,7 @@
 //!
 //! One resource for `urn:mpeg:dash:utc:http-iso:2014` and `http-xsdate:2014`, whose content is the time
 //! to the millisecond, and for `http-head:2014`, which reads `Date`. Nobody may keep it.
-//! Who calls it: `exchange`. Deliberately not here: changing MPDs so that they point here.
+//! Who calls it: `exchange`. Deliberately not here: changing MPDs so that they point here (`clock`).
 
 use std::time::{Duration, SystemTime};
 

@@ -71,10 +71,15 @@ fn decoded(bytes: &[u8], bytes_max: usize) -> Result<Bytes, Failure> {
 /// Lets the fields of a coded text be those of the text.
 fn describe_plain(fields: &mut HeaderMap) {
     fields.remove(header::CONTENT_ENCODING);
-    fields.remove(header::CONTENT_LENGTH);
-    // RFC 9530 2: it is of the coded text.
-    fields.remove("content-digest");
-    fields.remove("content-md5");
+    // RFC 9530 2: the digests are of the coded text.
+    describe_changed(fields);
+}
+
+/// Lets the fields of a text be those of one that was made of it: still validated by what its origin calls it.
+pub(crate) fn describe_changed(fields: &mut HeaderMap) {
+    for name in OF_THE_BYTES {
+        fields.remove(name);
+    }
     // RFC 9110 8.8.3: a strong tag is of these bytes only. The origin still knows a weak one.
     let weakened = fields.get(header::ETAG).and_then(|tag| {
         let is_strong = tag.as_bytes().starts_with(b"\"");
@@ -85,6 +90,15 @@ fn describe_plain(fields: &mut HeaderMap) {
         fields.insert(header::ETAG, weak);
     }
 }
+
+/// What describes a text byte by byte.
+const OF_THE_BYTES: [&str; 5] = [
+    "content-length",
+    "content-md5",
+    "content-digest",
+    "repr-digest",
+    "digest",
+];
 
 /// Larger texts are decoded on a thread for that: so many bytes may be a hundred times as many.
 const DECODED_AT_ONCE_BYTES_MAX: usize = 16 * 1024;

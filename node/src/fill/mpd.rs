@@ -3,7 +3,7 @@
 //! ```text
 //! text ──► parsed ─┬─ older than the one shown   the one shown, for a while
 //!                  ├─ part of it was purged      stored without that part
-//!                  ├─ anything else              stored, as long as its update period allows
+//!                  ├─ anything else              stored, as long as its update period allows, with this node's clock
 //!                  └─ not an MPD                 stored as it is: a patch, or what only players can read
 //! ```
 //!
@@ -19,7 +19,7 @@ use super::decode::read_text;
 use super::order::FillOrder;
 use super::pump::{Arrived, complete};
 use super::{Brought, Filled};
-use crate::dash::Known;
+use crate::dash::{self, Known};
 use crate::live::Address;
 use crate::node::Node;
 use crate::purge;
@@ -53,7 +53,11 @@ pub(super) async fn read_mpd(
         })));
     }
     let text = match &mpd {
-        Some(mpd) => purge::redacted_mpd(node, address, mpd, &mut head.headers)?.unwrap_or(text),
+        Some(mpd) => {
+            let fields = &mut head.headers;
+            let text = purge::redacted_mpd(node, address, mpd, fields)?.unwrap_or(text);
+            dash::with_clock(node, address, mpd, text, fields)
+        }
         None => text,
     };
     let order = match &mpd {

@@ -361,7 +361,13 @@ impl FillOrder {
             Storable::Storable(variant) => (variant, None),
             Storable::Uncacheable(reason) => (Variant::default(), Some(reason)),
         };
-        let refusal = refusal.or_else(|| self.is_of_one_throughput().then_some(FOR_ONE_VIEWER));
+        let refusal = refusal
+            .or_else(|| self.is_of_one_throughput().then_some(FOR_ONE_VIEWER))
+            .or_else(|| {
+                node.mpds
+                    .is_clock(&self.key)
+                    .then_some(Uncacheable::NoStore)
+            });
         let windows = stale_windows(&said, &self.policy);
         let mut headers = cache::fields::kept(response, &said);
         for of_one_hop in OF_ONE_HOP {
