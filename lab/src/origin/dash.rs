@@ -116,13 +116,18 @@ impl Manifest<'_> {
         }
         text.push_str("  </Period>\n");
         if self.is_live() {
-            let mut utc = String::new();
-            attribute(&mut utc, "schemeIdUri", "urn:mpeg:dash:utc:http-iso:2014");
-            attribute(&mut utc, "value", self.time_url);
-            append(&mut text, format_args!("  <UTCTiming{utc}/>\n"));
+            append(&mut text, format_args!("  {}\n", self.clock()));
         }
         text.push_str("</MPD>\n");
         text
+    }
+
+    /// Returns the element that says where the time is.
+    fn clock(&self) -> String {
+        let mut utc = String::new();
+        attribute(&mut utc, "schemeIdUri", "urn:mpeg:dash:utc:http-iso:2014");
+        attribute(&mut utc, "value", self.time_url);
+        format!("<UTCTiming{utc}/>")
     }
 
     /// Returns the attributes of the outermost element.
@@ -229,9 +234,14 @@ impl Manifest<'_> {
             attribute(&mut reference, "type", "encoder");
             attribute(&mut reference, "wallClockTime", &self.start);
             attribute(&mut reference, "presentationTime", 0);
+            // DASH-IF wants the same clock here: else a player cannot compare its own with the encoder's.
             append(
                 text,
-                format_args!("      <ProducerReferenceTime{reference}/>\n"),
+                format_args!(
+                    "      <ProducerReferenceTime{reference}>\n        {}\n      \
+                     </ProducerReferenceTime>\n",
+                    self.clock()
+                ),
             );
         }
         let listed = tracks.first().and_then(|track| {
@@ -615,6 +625,15 @@ mod tests {
             assert_eq!(timing.scheme, "urn:mpeg:dash:utc:http-iso:2014");
             assert_eq!(timing.value, "/time");
         }
+        let text = render(Profile::LowLatency, PART, start());
+        let reference = text.split("<ProducerReferenceTime ").nth(1).expect("one");
+        let inside = reference
+            .split("</ProducerReferenceTime>")
+            .next()
+            .expect("its end");
+        let clock = "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"/time\"/>";
+        assert!(inside.contains(clock), "{inside}");
+        assert_eq!(text.matches(clock).count(), 3, "video, audio, and the MPD");
     }
 
     #[test]
