@@ -173,11 +173,22 @@ fn media_playlist(text: &[u8]) -> Option<MediaPlaylist> {
     }
 }
 
-/// Parses an MPD, and computes with it.
+/// Parses an MPD or a patch of one, gives it a clock, and computes with it.
 pub fn mpd(data: &[u8]) {
-    let Ok(mpd) = Mpd::parse(Bytes::copy_from_slice(data), &dash::Limits::default()) else {
+    let text = Bytes::copy_from_slice(data);
+    let _ = dash::Patch::parse(&text, &dash::Limits::default());
+    let clock = ("urn:mpeg:dash:utc:http-xsdate:2014", "/time");
+    let named = dash::with_clock(&text, clock);
+    let Ok(mpd) = Mpd::parse(text, &dash::Limits::default()) else {
         return;
     };
+    if let Some(named) = named {
+        let again = dash::with_clock(&named, clock);
+        assert_eq!(again, None, "an MPD names one clock, once");
+        let named = Mpd::parse(named, &dash::Limits::default());
+        let named = named.map(|named| named.utc_timings.len());
+        assert_eq!(named.ok(), Some(1), "what is changed can be read, too");
+    }
     assert_eq!(mpd.text, data);
     for representation in mpd.representations.iter().take(16) {
         for now in [

@@ -1,4 +1,4 @@
-//! The attributes of an XML element as numbers, dates and durations.
+//! The attributes of an XML element as numbers, dates and durations, and the entities of any text.
 
 use std::time::Duration;
 
@@ -68,6 +68,18 @@ impl Attributes {
         self.get(name)
             .map(|value| read(value).ok_or(malformed))
             .transpose()
+    }
+}
+
+/// Returns what one of the five entities stands for that XML has of itself (XML 1.0 4.6).
+pub(super) fn predefined_entity(name: &str) -> Option<char> {
+    match name {
+        "amp" => Some('&'),
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        _ => None,
     }
 }
 

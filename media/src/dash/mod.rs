@@ -10,6 +10,7 @@ mod edit;
 mod limits;
 mod mpd;
 mod parser;
+mod patch;
 mod template;
 mod trim;
 
@@ -19,5 +20,6 @@ pub use mpd::{
     BaseUrl, Mpd, PatchLocation, Period, PresentationType, Representation, SegmentTemplate,
     TimelineRun, UtcTiming,
 };
+pub use patch::Patch;
 pub use template::{Addressed, Template, TemplateError};
 pub use trim::{NAMES_MAX, named_between, trim};

@@ -13,6 +13,8 @@ use super::template::{Addressed, Template};
 pub struct Mpd {
     /// The text, byte for byte as it was given.
     pub text: Bytes,
+    /// Its identity, by which its patches name it.
+    pub id: Option<String>,
     /// Whether it changes.
     pub presentation: PresentationType,
     /// The instant that availability is counted from.

@@ -10,7 +10,7 @@ use quick_xml::XmlVersion;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, predefined_entity};
 use super::limits::{Limits, MpdError};
 use super::mpd::{
     BaseUrl, Mpd, PatchLocation, Period, PresentationType, Representation, SegmentTemplate,
@@ -253,6 +253,7 @@ impl<'a> Builder<'a> {
     fn mpd(&mut self, attributes: &Attributes) -> Result<(), MpdError> {
         self.levels.push(Level::default());
         self.mpd = Mpd {
+            id: attributes.owned("id"),
             presentation: match attributes.get("type") {
                 Some("dynamic") => PresentationType::Dynamic,
                 Some("static") | None => PresentationType::Static,
@@ -392,14 +393,7 @@ impl<'a> Builder<'a> {
             at: self.at,
             source,
         })?;
-        let character = character.or(match &**reference {
-            "amp" => Some('&'),
-            "lt" => Some('<'),
-            "gt" => Some('>'),
-            "quot" => Some('"'),
-            "apos" => Some('\''),
-            _ => None,
-        });
+        let character = character.or_else(|| predefined_entity(reference));
         let character = character.ok_or_else(|| self.malformed("entity"))?;
         self.text(character.encode_utf8(&mut [0; 4]))
     }
