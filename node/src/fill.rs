@@ -17,6 +17,7 @@ mod begun;
 mod decode;
 mod mpd;
 mod order;
+mod patch;
 mod playlist;
 mod pump;
 mod reload;

@@ -14,6 +14,7 @@ use media::hls::Playlist;
 use crate::dash;
 use crate::live::{self, Address, Rendition};
 use crate::node::Node;
+use crate::purge;
 use crate::request::{self, Request, Wants};
 use crate::respond::Failure;
 
@@ -52,7 +53,8 @@ pub fn plan(node: &Node, request: &Request) -> (Plan, Kind) {
         return (Plan::Live(rendition), Kind::MediaPlaylist);
     }
     let kind = kind_of(node, request);
-    if node.purges.deny(request, kind) {
+    let is_gone = kind == Kind::Mpd && purge::denies_patch(node, &request.key());
+    if is_gone || node.purges.deny(request, kind) {
         return (Plan::Refuse(Failure::Purged), kind);
     }
     let is_playlist = matches!(kind, Kind::MultivariantPlaylist | Kind::MediaPlaylist);
@@ -65,9 +67,14 @@ pub fn plan(node: &Node, request: &Request) -> (Plan, Kind) {
 
 /// Returns what a request is for: by what playlists have said, else by its path (CA-01).
 fn kind_of(node: &Node, request: &Request) -> Kind {
-    node.hub
-        .kind(&request.key())
-        .unwrap_or_else(|| Kind::from_path(&request.path))
+    let key = request.key();
+    if let Some(kind) = node.hub.kind(&key) {
+        return kind;
+    }
+    match Kind::from_path(&request.path) {
+        Kind::Other if node.mpds.patches.of(&key).is_some() => Kind::Mpd,
+        kind => kind,
+    }
 }
 
 /// Lets what a playlist says decide how long it may be kept, and remembers what its children are.
@@ -126,6 +133,18 @@ pub fn policy_of_mpd(mpd: &Mpd, policy: &Arc<Policy>) -> Arc<Policy> {
         freshness_floor: policy.freshness_floor.min(lifetime),
         freshness_ceiling: lifetime,
         stale_while_revalidate: lifetime,
+        ..Policy::clone(policy)
+    })
+}
+
+/// Returns the policy for what its origin has for so long and no longer (LD-14).
+pub fn policy_until_gone(left: Duration, policy: &Arc<Policy>) -> Arc<Policy> {
+    let lifetime = policy.freshness_ceiling.min(left);
+    Arc::new(Policy {
+        freshness_default: policy.freshness_default.min(lifetime),
+        freshness_floor: policy.freshness_floor.min(lifetime),
+        freshness_ceiling: lifetime,
+        stale_while_revalidate: policy.stale_while_revalidate.min(left - lifetime),
         ..Policy::clone(policy)
     })
 }

@@ -12,6 +12,7 @@ mod coding;
 mod collapsing;
 mod dash;
 mod dash_clock;
+mod dash_patch;
 mod early;
 mod epochs;
 mod faults;

@@ -5,6 +5,7 @@
 //! and telling the time (`time`).
 
 use bytes::Bytes;
+use cache::CacheKey;
 use http::HeaderMap;
 use media::dash::{self, Mpd, UtcTiming};
 
@@ -48,10 +49,30 @@ fn uris_with_the_time(clock: &UtcTiming) -> impl Iterator<Item = &str> {
         .filter(move |_| is_content)
 }
 
+/// Returns the text of the patch of `key`, in which nothing is said of other clocks than its MPD names, and lets
+/// `fields` describe it.
+pub(crate) fn with_clock_of_mpd(
+    node: &Node,
+    key: &CacheKey,
+    text: Bytes,
+    fields: &mut HeaderMap,
+) -> Bytes {
+    let patched = node.mpds.patches.of(key);
+    let names_here = patched.is_some_and(|of| {
+        let known = node.mpds.known(&of.mpd);
+        known.is_some_and(|known| names_clock(node, &of.address, &known.mpd))
+    });
+    if names_here {
+        changed(text, fields)
+    } else {
+        text
+    }
+}
+
 /// Returns whether an MPD names this node's clock.
 ///
 /// Not if some of its URIs are relative to another host: the path of the clock would be so, too.
-pub(super) fn names_clock(node: &Node, address: &Address, mpd: &Mpd) -> bool {
+fn names_clock(node: &Node, address: &Address, mpd: &Mpd) -> bool {
     let rule = node.rules.of(&address.host, &address.path);
     let bases = mpd.base_urls.iter().map(|base| &base.uri);
     rule.dash.clock == MpdClock::Local
@@ -62,7 +83,7 @@ pub(super) fn names_clock(node: &Node, address: &Address, mpd: &Mpd) -> bool {
 }
 
 /// Returns the text with this node's clock in it, and lets `fields` describe that text.
-pub(super) fn changed(text: Bytes, fields: &mut HeaderMap) -> Bytes {
+fn changed(text: Bytes, fields: &mut HeaderMap) -> Bytes {
     match dash::with_clock(&text, (SCHEME, TIME_PATH)) {
         Some(changed) => {
             fill::describe_changed(fields);

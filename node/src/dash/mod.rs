@@ -5,18 +5,20 @@
 //!                      └────► older?     a version from before the one shown is not shown
 //! ```
 //!
-//! What is here: the MPDs that fills have read, which segments are their newest, holding requests that
-//! come a little early (LD-01), and the time (LD-13). Who calls it: fills, `cached` before it asks a parent,
-//! `exchange` for the time. What it calls: `media` for every judgment. Deliberately not here: bodies and
-//! lifetimes; an MPD is an ordinary stored response with a policy of its own (`route`).
+//! What is here: the MPDs that fills have read, which segments are their newest, whose patches are where (LD-14), holding
+//! requests that come a little early (LD-01), the time, and which clock MPDs name (LD-13). Who calls it: fills, `cached`
+//! before it asks a parent, `exchange` for the time. What it calls: `media` for every judgment. Deliberately not here:
+//! bodies and lifetimes; an MPD is an ordinary stored response with a policy of its own (`route`).
 
 mod clock;
 mod early;
 mod mpds;
+mod patches;
 mod time;
 
-pub(crate) use clock::with_clock;
+pub(crate) use clock::{with_clock, with_clock_of_mpd};
 pub(crate) use early::{hold_if_early, pace};
 pub(crate) use mpds::{Known, Mpds, joined};
+pub(crate) use patches::Shown;
 pub use time::TIME_PATH;
 pub(crate) use time::tell;

@@ -11,6 +11,7 @@ use cache::{CacheKey, StoredResponse};
 use media::dash::{Addressed, Mpd};
 use moka::sync::Cache;
 
+use super::patches::Patches;
 use crate::fill::Begun;
 use crate::live::{self, Address};
 use crate::node::Node;
@@ -22,6 +23,8 @@ pub(crate) struct Mpds {
     known: Cache<CacheKey, Arc<Known>>,
     /// By directory, the MPDs that name segments in it.
     directories: Cache<CacheKey, Arc<Vec<CacheKey>>>,
+    /// Their patches.
+    pub(crate) patches: Patches,
     /// What tells the time of origins to players.
     clocks: Cache<CacheKey, ()>,
 }
@@ -65,6 +68,7 @@ impl Default for Mpds {
                 .max_capacity(DIRECTORIES_MAX)
                 .time_to_idle(IDLE_AFTER)
                 .build(),
+            patches: Patches::default(),
             clocks: Cache::builder()
                 .max_capacity(CLOCKS_MAX)
                 .time_to_live(CLOCKS_FOR)
@@ -112,6 +116,8 @@ impl Mpds {
         for directory in directories {
             self.enlist(&request::key_of(&address.host, directory, ""), key);
         }
+        self.patches
+            .learn(node, (key, address), &mpd.patch_locations);
         let known = Known {
             mpd,
             response,

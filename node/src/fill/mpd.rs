@@ -4,7 +4,8 @@
 //! text ──► parsed ─┬─ older than the one shown   the one shown, for a while
 //!                  ├─ part of it was purged      stored without that part
 //!                  ├─ anything else              stored, as long as its update period allows, with this node's clock
-//!                  └─ not an MPD                 stored as it is: a patch, or what only players can read
+//!                  ├─ a patch of one             judged by the MPD it is of (`patch`)
+//!                  └─ neither                    stored as it is: what only players can read
 //! ```
 //!
 //! Who calls it: the pump. Deliberately not here: what MPDs are used for (`dash`), and lifetimes (`route`).
@@ -13,10 +14,11 @@ use std::sync::Arc;
 
 use cache::{GrowingBody, Uncacheable};
 use http::StatusCode;
-use media::dash::{Limits, Mpd};
+use media::dash::{Limits, Mpd, MpdError, Patch};
 
 use super::decode::read_text;
 use super::order::FillOrder;
+use super::patch::{policy_of_shown, take_patch};
 use super::pump::{Arrived, complete};
 use super::{Brought, Filled};
 use crate::dash::{self, Known};
@@ -42,7 +44,14 @@ pub(super) async fn read_mpd(
         bytes_max,
         ..Limits::default()
     };
-    let mpd = Mpd::parse(text.clone(), &limits).ok();
+    let mpd = match Mpd::parse(text.clone(), &limits) {
+        Ok(mpd) => Some(mpd),
+        Err(MpdError::NotAnMpd) => match Patch::parse(&text, &limits) {
+            Some(patch) => return take_patch(node, order, asked_at, (head, text), patch),
+            None => None,
+        },
+        Err(_) => None,
+    };
     if let Some(mpd) = &mpd
         && let Some(shown) = newer_one_shown(node, order, mpd)
     {
@@ -77,9 +86,11 @@ pub(super) async fn read_mpd(
     Ok(arrived)
 }
 
-/// Returns the order with the policy of the MPD that a 304 is about.
+/// Returns the order with the policy of the MPD, or the patch, that a 304 is about.
 pub(super) fn of_known(node: &Node, order: &FillOrder) -> Option<FillOrder> {
-    let known = node.mpds.known(&order.key)?;
+    let Some(known) = node.mpds.known(&order.key) else {
+        return Some(order.with_policy(policy_of_shown(node, order)?));
+    };
     known.confirm(node.clock.uptime());
     Some(order.with_policy(route::policy_of_mpd(&known.mpd, &order.policy)))
 }
@@ -100,7 +111,7 @@ fn newer_one_shown(node: &Node, order: &FillOrder, mpd: &Mpd) -> Option<Arc<Know
     is_shown.then_some(shown)
 }
 
-fn response_of(arrived: &Arrived) -> Option<Arc<cache::StoredResponse>> {
+pub(super) fn response_of(arrived: &Arrived) -> Option<Arc<cache::StoredResponse>> {
     let response = match arrived {
         Arrived::Complete(response, _) => response,
         Arrived::Once(Filled::Response(brought)) => &brought.response,

@@ -44,7 +44,7 @@ pub use children::{Children, FeedBody};
 pub use config::{FollowConfig, WhenLagging};
 pub(crate) use listen::{Bound, Serving};
 pub use listen::{ChildrenConfig, ChildrenError, ChildrenTls, serve_stream};
-pub(crate) use mpds::redacted_mpd;
+pub(crate) use mpds::{denies_patch, redacted_mpd};
 pub use purge_log::feed::Position;
 pub use standing::{Standing, State, Verdict};
 pub(crate) use timeline::{Redacted, redacted, redacted_to_store};

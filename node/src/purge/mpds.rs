@@ -4,7 +4,7 @@
 //! the end of a stretch leaves with it: more is gone, never less. Where that cannot be said, because the MPD is not
 //! live, lists its segments otherwise, or the stretch reaches to the live edge, the MPD is gone too, until it can be.
 //!
-//! Who calls it: fills, with every MPD that comes; it costs a load of one flag where nothing stands. Deliberately not
+//! Patches are gone with it. Who calls it: fills, with every MPD that comes; it costs a load of one flag where nothing stands. Deliberately not
 //! here: changing the text (`media::dash::trim`), and playlists (`timeline`).
 
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use cache::PurgeTarget;
+use cache::{CacheKey, PurgeTarget};
 use http::HeaderMap;
 use media::dash::{self, Mpd};
 use media::hls::Stretch;
@@ -78,6 +78,30 @@ pub(crate) fn redacted_mpd(
         fields.remove(name);
     }
     Ok(Some(text))
+}
+
+/// Returns whether the response of `key` is a patch of an MPD of which part is gone.
+///
+/// Players that get no patch read the MPD anew, and that says what is left. A patch is for the text from before.
+pub(crate) fn denies_patch(node: &Node, key: &CacheKey) -> bool {
+    let redactions = &node.purges.redactions;
+    if !redactions.is_any() {
+        return false;
+    }
+    let Some(patched) = node.mpds.patches.of(key) else {
+        return false;
+    };
+    let Address { host, path, .. } = &patched.address;
+    let Some(standing) = redactions.standing(host, path) else {
+        return false;
+    };
+    let now = since_1970(node.clock.now());
+    let uptime = node.clock.uptime();
+    let purged_at = now.saturating_sub(uptime.saturating_sub(standing.purged_at));
+    let window = node.mpds.known(&patched.mpd);
+    let window = window.map(|known| Window::of(&known.mpd, now));
+    let mut times = standing.stretches.iter().map(|one| time_of(one, purged_at));
+    window.is_none_or(|window| times.any(|time| window.touches(&time)))
 }
 
 /// Denies what the MPDs below a directory name of what is gone: nobody has to ask for them first.
