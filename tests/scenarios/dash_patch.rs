@@ -1,11 +1,13 @@
 //! Patches of MPDs: whose they are, how long they are kept, and that they undo nothing (LD-14).
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use harness::origin::{Origin, ReplyBody, status, whole};
 use harness::{cdn, pass};
 use http::{HeaderValue, Response, StatusCode};
+use lab::origin::OriginConfig;
 use node::node::Node;
 use purge_log::{Mode, PurgeRequest, StreamRange, Target, UnixMillis};
 
@@ -291,4 +293,50 @@ fn ld_14_a_patch_does_not_undo_a_purge_of_part_of_its_mpd() {
         assert!(viewer.get(MPD).await.text().contains("<PatchLocation"));
         assert_eq!(viewer.get(&target(0)).await.status, StatusCode::OK);
     });
+}
+
+/// Adds the origin of the lab, whose presentation begins with the scenario.
+fn lab_origin(t: &harness::Cdn) {
+    let config = OriginConfig {
+        start: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+        ..OriginConfig::default()
+    };
+    let origin = Arc::new(lab::origin::Origin::new(config).expect("the defaults are allowed"));
+    let accept = move |pipe| {
+        let origin = Arc::clone(&origin);
+        harness::viewer::background(origin.serve_connection(pipe));
+    };
+    t.network().listen("origin", Arc::new(accept));
+}
+
+#[test]
+fn ld_14_a_player_stays_current_by_patches_through_two_nodes() {
+    cdn(|t| async move {
+        lab_origin(&t);
+        let _shield = t.node("shield", &["origin"]);
+        let _edge = t.node("edge", &["shield"]);
+        let viewer = t.viewer("edge");
+        let mpd = viewer.get("/plain/patched.mpd").await;
+        let mut place = place_of_next(mpd.text());
+        for _ in 0..10 {
+            // Half an update period at each tier, and the segment itself.
+            pass(Duration::from_secs(4)).await;
+            let patch = viewer.get(&place).await;
+            assert_eq!(patch.status, StatusCode::OK, "{place}");
+            let next = place_of_next(patch.text());
+            let newest = viewer.get("/plain/patched.mpd").await;
+            assert_eq!(next, place_of_next(newest.text()), "as new as the MPD");
+            assert_ne!(next, place);
+            place = next;
+        }
+    });
+}
+
+/// Returns where the patch of a version is, by its MPD or by the patch that leads to it.
+fn place_of_next(text: &str) -> String {
+    let (_, rest) = text
+        .split_once("<PatchLocation ttl=\"24\">")
+        .expect("the lab has patches");
+    let (place, _) = rest.split_once('<').expect("it ends");
+    format!("/plain/{place}")
 }

@@ -22,6 +22,10 @@ pub(crate) enum Resource {
     Multivariant(Flavor),
     /// `/{flavor}/manifest.mpd`
     Mpd(Flavor),
+    /// `/plain/patched.mpd`: the manifest of that folder, with its patches.
+    PatchedMpd,
+    /// `/plain/patch.mpp`: what has changed in it since the `publishTime` of the query.
+    Patch,
     /// Something of a rendition, which is named by its folder.
     Rendition {
         flavor: Flavor,
@@ -65,6 +69,8 @@ impl Resource {
         match (pieces.next()?, pieces.next(), pieces.next()) {
             ("index.m3u8", None, None) => Some(Self::Multivariant(flavor)),
             ("manifest.mpd", None, None) => Some(Self::Mpd(flavor)),
+            ("patched.mpd", None, None) if flavor == Flavor::Plain => Some(Self::PatchedMpd),
+            ("patch.mpp", None, None) if flavor == Flavor::Plain => Some(Self::Patch),
             (rendition, Some(file), None) => Some(Self::Rendition {
                 flavor,
                 rendition: rendition.to_owned(),
@@ -78,7 +84,7 @@ impl Resource {
     pub(crate) fn kind(&self) -> ObjectKind {
         match self {
             Self::Multivariant(_) => ObjectKind::Multivariant,
-            Self::Mpd(_) => ObjectKind::Mpd,
+            Self::Mpd(_) | Self::PatchedMpd | Self::Patch => ObjectKind::Mpd,
             Self::Time => ObjectKind::Other,
             Self::Rendition { item, .. } => match item {
                 Item::Playlist => ObjectKind::Playlist,

@@ -3,7 +3,7 @@
 //! What is here: the manifest of an endless presentation in one period. At low latency its segments are
 //! counted by a nominal duration, so that the text stays the same; the other two list their segments,
 //! so that the live one changes with each of them. Who calls it: the origin, once for every version of
-//! a `manifest.mpd`. Deliberately not here: the time, which comes in as a value, and patches and
+//! a `manifest.mpd`. Deliberately not here: the time, which comes in as a value; patches (`patches`); and
 //! events, which this origin has none of.
 
 use std::fmt::Write;
@@ -76,6 +76,7 @@ pub(crate) fn manifest(
     availability_start: SystemTime,
     publish_time: SystemTime,
     time_url: &str,
+    patches: Option<&str>,
 ) -> String {
     let manifest = Manifest {
         profile,
@@ -85,6 +86,7 @@ pub(crate) fn manifest(
         start: iso_8601(round_up(availability_start)),
         published: iso_8601(publish_time),
         time_url,
+        patches,
     };
     manifest.render(tracks)
 }
@@ -98,12 +100,17 @@ struct Manifest<'a> {
     start: String,
     published: String,
     time_url: &'a str,
+    /// The element that says where the patches of this version are, if there are any.
+    patches: Option<&'a str>,
 }
 
 impl Manifest<'_> {
     fn render(&self, tracks: &[DashTrack<'_>]) -> String {
         let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
         append(&mut text, format_args!("<MPD{}>\n", self.root()));
+        if let Some(patches) = self.patches {
+            append(&mut text, format_args!("  {patches}\n"));
+        }
         if self.is_low_latency() {
             self.service_description(&mut text);
         }
@@ -141,6 +148,9 @@ impl Manifest<'_> {
             "urn:mpeg:dash:profile:isoff-live:2011"
         };
         attribute(&mut root, "profiles", profiles);
+        if self.patches.is_some() {
+            attribute(&mut root, "id", MPD_ID);
+        }
         attribute(&mut root, "minBufferTime", iso_duration(self.min_buffer()));
         if let Profile::OnDemand { loop_duration } = self.profile {
             attribute(&mut root, "type", "static");
@@ -314,13 +324,15 @@ fn segment_timeline(text: &mut String, timescale: u32, list: &SegmentList) {
         text,
         format_args!("      <SegmentTemplate{template}>\n        <SegmentTimeline>\n"),
     );
-    for (begin, duration) in &list.times {
-        append(
-            text,
-            format_args!("          <S t=\"{begin}\" d=\"{duration}\"/>\n"),
-        );
+    for time in &list.times {
+        text.push_str(&listed(*time));
     }
     text.push_str("        </SegmentTimeline>\n      </SegmentTemplate>\n");
+}
+
+/// Returns the line of a timeline for a segment of this begin and duration.
+pub(super) fn listed((begin, duration): (u64, u64)) -> String {
+    format!("          <S t=\"{begin}\" d=\"{duration}\"/>\n")
 }
 
 /// Returns the attributes of a rendition.
@@ -419,6 +431,9 @@ fn append(text: &mut String, piece: std::fmt::Arguments<'_>) {
         .expect("writing to a string does not fail");
 }
 
+/// The identity of a manifest with patches, by which they name it.
+pub(super) const MPD_ID: &str = "lab";
+
 const MEDIA: &str = "$RepresentationID$/seg$Number$.m4s";
 const INITIALIZATION: &str = "$RepresentationID$/init.mp4";
 
@@ -486,7 +501,7 @@ mod tests {
         let published = start + Duration::from_secs(20);
         let (start, published) = (UNIX_EPOCH + start, UNIX_EPOCH + published);
         manifest(
-            profile, &tracks, SEGMENT, part, WINDOW, start, published, "/time",
+            profile, &tracks, SEGMENT, part, WINDOW, start, published, "/time", None,
         )
     }
 
@@ -581,6 +596,7 @@ mod tests {
             at,
             at,
             "/time",
+            None,
         );
         let mpd = parse(&text);
         assert_eq!(mpd.representations.len(), 1);
@@ -692,6 +708,7 @@ mod tests {
             UNIX_EPOCH,
             UNIX_EPOCH,
             "/time",
+            None,
         );
         assert_eq!(text.matches("<AdaptationSet").count(), 1);
         assert!(!text.contains("video"));
@@ -710,6 +727,7 @@ mod tests {
             UNIX_EPOCH,
             UNIX_EPOCH,
             time_url,
+            None,
         );
         let mpd = parse(&text);
         assert_eq!(mpd.representations[0].id, "<\"v&0'>");

@@ -21,6 +21,7 @@
 //! | `/live/index.m3u8`, `/live/{rendition}/playlist.m3u8` | LL-HLS |
 //! | `/live/manifest.mpd` | LL-DASH of the same segments |
 //! | `/plain/index.m3u8`, `/plain/manifest.mpd` | the same, segment by segment |
+//! | `/plain/patched.mpd`, `/plain/patch.mpp` | DASH whose manifest is changed by patches |
 //! | `/vod/index.m3u8`, `/vod/manifest.mpd` | the loop once |
 //! | `/{live,plain,vod}/{rendition}/init.mp4`, `seg12.m4s`, `seg12.3.m4s` | media |
 //! | `/time` | the origin's clock (UTCTiming `http-iso`) |
@@ -40,6 +41,7 @@ mod headers;
 mod instance;
 mod live;
 mod multivariant;
+mod patches;
 mod playlist;
 mod presentation;
 mod range;

@@ -86,7 +86,9 @@ impl Origin {
     async fn answer(self: &Arc<Self>, resource: &Resource, ask: &Ask<'_>) -> Response<OriginBody> {
         match resource {
             Resource::Multivariant(flavor) => self.multivariant(*flavor, ask),
-            Resource::Mpd(flavor) => self.mpd(*flavor, ask),
+            Resource::Mpd(flavor) => self.mpd(*flavor, false, ask),
+            Resource::PatchedMpd => self.mpd(Flavor::Plain, true, ask),
+            Resource::Patch => self.patch(ask),
             Resource::Time => plain_text(iso_8601(self.clock.wall(self.clock.now()))),
             Resource::Rendition {
                 flavor,

@@ -23,12 +23,12 @@ use super::wall::unix_milliseconds;
 /// Identity of a playlist's or manifest's text.
 #[derive(Debug, PartialEq)]
 pub(crate) struct TextKey {
-    kind: ObjectKind,
-    flavor: Flavor,
-    rendition: &'static str,
-    edge: Option<Edge>,
-    is_delta: bool,
-    query: String,
+    pub(super) kind: ObjectKind,
+    pub(super) flavor: Flavor,
+    pub(super) rendition: &'static str,
+    pub(super) edge: Option<Edge>,
+    pub(super) is_delta: bool,
+    pub(super) query: String,
 }
 
 /// A text in both encodings.
@@ -56,7 +56,12 @@ impl Origin {
         text_response(ask, &text, HLS_TYPE, 10)
     }
 
-    pub(crate) fn mpd(&self, flavor: Flavor, ask: &Ask<'_>) -> Response<OriginBody> {
+    pub(crate) fn mpd(
+        &self,
+        flavor: Flavor,
+        has_patches: bool,
+        ask: &Ask<'_>,
+    ) -> Response<OriginBody> {
         let edge = self.live.edge();
         let cadence = self.show.cadence;
         let complete = edge.complete_segments(cadence);
@@ -81,10 +86,11 @@ impl Origin {
             flavor,
             rendition: "",
             edge: Some(version.clone()),
-            is_delta: false,
+            // The text with patches is another one.
+            is_delta: has_patches,
             query: String::new(),
         };
-        let text = self.text(key, || self.manifest(flavor, &version));
+        let text = self.text(key, || self.manifest(flavor, &version, has_patches));
         let max_age = match flavor {
             Flavor::Vod => VOD_MAX_AGE,
             Flavor::Live | Flavor::Plain => (self.show.target_seconds() / 2).max(1),
@@ -92,7 +98,7 @@ impl Origin {
         text_response(ask, &text, "application/dash+xml", max_age)
     }
 
-    fn manifest(&self, flavor: Flavor, edge: &Edge) -> String {
+    fn manifest(&self, flavor: Flavor, edge: &Edge, has_patches: bool) -> String {
         let show = &self.show;
         let is_low_latency = flavor == Flavor::Live && show.low_latency;
         let profile = match flavor {
@@ -125,6 +131,7 @@ impl Origin {
         let changed = self
             .clock
             .wall(edge.zero + show.cadence.start_of(edge.published));
+        let patches = (has_patches && profile == Profile::Live).then(|| self.patch_location(edge));
         dash::manifest(
             profile,
             &tracks,
@@ -134,10 +141,11 @@ impl Origin {
             zero,
             changed,
             "/time",
+            patches.as_deref(),
         )
     }
 
-    fn segment_list(&self, flavor: Flavor, of: &Rendition, edge: &Edge) -> SegmentList {
+    pub(super) fn segment_list(&self, flavor: Flavor, of: &Rendition, edge: &Edge) -> SegmentList {
         let show = &self.show;
         let complete = edge.complete_segments(show.cadence);
         let segments = match flavor {
@@ -292,7 +300,7 @@ impl Origin {
         set(response, PUBLISHED, &unix_milliseconds(wall));
     }
 
-    fn text(&self, key: TextKey, render: impl FnOnce() -> String) -> Arc<Text> {
+    pub(super) fn text(&self, key: TextKey, render: impl FnOnce() -> String) -> Arc<Text> {
         self.texts
             .get_or_make(key, || Arc::new(Text::new(render())))
     }
@@ -335,7 +343,7 @@ fn echo(ask: &Ask<'_>) -> String {
     }
 }
 
-fn text_response(
+pub(super) fn text_response(
     ask: &Ask<'_>,
     text: &Text,
     content_type: &str,

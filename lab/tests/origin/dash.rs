@@ -96,3 +96,91 @@ async fn an_ended_manifest_says_how_long_it_was() {
     assert_eq!(value(&mpd, "mediaPresentationDuration"), "PT25S");
     assert!(!mpd.contains("minimumUpdatePeriod"));
 }
+
+/// Returns where `what` is, from `begin` on.
+fn at(text: &str, begin: usize, what: &str) -> usize {
+    begin + text.get(begin..).unwrap().find(what).unwrap()
+}
+
+/// Applies a patch of this origin to a manifest, as RFC 5261 has it, as far as this origin goes.
+fn patched(mut mpd: String, patch: &str) -> String {
+    for operation in patch.split("<replace ").skip(1).chain(
+        patch
+            .split("<remove ")
+            .skip(1)
+            .chain(patch.split("<add ").skip(1)),
+    ) {
+        let (selector, rest) = operation.split_once('>').unwrap();
+        let selector = value(selector, "sel").to_owned();
+        let content = |end: &str| rest.split_once(end).unwrap().0;
+        let set = selector.split("AdaptationSet[@id='").nth(1);
+        let set_at = set.map_or(0, |set| {
+            let id = set.chars().next().unwrap();
+            mpd.find(&format!("<AdaptationSet id=\"{id}\"")).unwrap()
+        });
+        let attribute = selector.split("/@").nth(1);
+        if let Some(name) = attribute {
+            let name = format!(" {name}=\"");
+            let begin = at(&mpd, set_at, &name) + name.len();
+            let end = at(&mpd, begin, "\"");
+            mpd.replace_range(begin..end, content("</replace>"));
+        } else if selector.ends_with("/PatchLocation[1]") {
+            let begin = mpd.find("<PatchLocation").unwrap();
+            let tag = "</PatchLocation>";
+            let end = mpd.find(tag).unwrap() + tag.len();
+            mpd.replace_range(begin..end, content("</replace>"));
+        } else if selector.ends_with("/S[1]") {
+            let begin = at(&mpd, set_at, "          <S ");
+            let end = at(&mpd, begin, "\n") + 1;
+            mpd.replace_range(begin..end, "");
+        } else {
+            assert!(selector.ends_with("/SegmentTimeline"), "{selector}");
+            let end = at(&mpd, set_at, "        </SegmentTimeline>");
+            mpd.insert_str(end, content("</add>").trim_start_matches('\n'));
+        }
+    }
+    mpd
+}
+
+#[tokio::test(start_paused = true)]
+async fn ld_14_a_patch_makes_the_newest_manifest_of_the_one_it_is_for() {
+    let stage = stage();
+    let first = stage.text("/plain/patched.mpd").await;
+    let place = |mpd: &str| {
+        let (_, rest) = mpd.split_once("<PatchLocation ttl=\"24\">").unwrap();
+        format!("/plain/{}", rest.split_once('<').unwrap().0)
+    };
+    let of_first = place(&first);
+    assert_eq!(
+        stage.get(of_first.as_str()).await.status,
+        425,
+        "it is the newest"
+    );
+    let mut before = first;
+    for seconds in [2, 6, 14] {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        let answer = stage.get(place(&before).as_str()).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-type"), "application/dash-patch+xml");
+        let patch = String::from_utf8(answer.body.to_vec()).unwrap();
+        let now = stage.text("/plain/patched.mpd").await;
+        assert!(patch.len() < now.len());
+        assert_eq!(patched(before, &patch), now, "{patch}");
+        before = now;
+    }
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert_eq!(
+        stage.get(of_first.as_str()).await.status,
+        410,
+        "it left the window"
+    );
+    for malformed in ["", "?publishTime", "?a=b"] {
+        let answer = stage.get(format!("/plain/patch.mpp{malformed}")).await;
+        assert_eq!(answer.status, 400, "{malformed}");
+    }
+    assert_eq!(
+        stage.get("/plain/patch.mpp?publishTime=x").await.status,
+        410
+    );
+    assert_eq!(stage.get("/live/patch.mpp?publishTime=x").await.status, 404);
+}
