@@ -210,6 +210,12 @@ pub fn mpd(data: &[u8]) {
             time: Some(900),
             sub_number: Some(0),
         };
+        if let Some(timeline) = dash::Continuation::of(&mpd, representation) {
+            for now in [Duration::ZERO, Duration::MAX] {
+                timeline.next_in(segment, now);
+                timeline.pace(segment, 4, now);
+            }
+        }
         if let Some(path) = representation.path_of(segment) {
             let _ = representation.segment_of(&path);
         }

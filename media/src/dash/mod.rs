@@ -12,6 +12,7 @@ mod mpd;
 mod parser;
 mod patch;
 mod template;
+mod timeline;
 mod trim;
 
 pub use clock::with_clock;
@@ -22,4 +23,5 @@ pub use mpd::{
 };
 pub use patch::Patch;
 pub use template::{Addressed, Template, TemplateError};
+pub use timeline::Continuation;
 pub use trim::{NAMES_MAX, named_between, trim};

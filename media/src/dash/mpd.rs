@@ -223,7 +223,7 @@ impl Mpd {
         }
     }
 
-    fn period_start(&self, representation: &Representation) -> Option<Duration> {
+    pub(super) fn period_start(&self, representation: &Representation) -> Option<Duration> {
         if !self.is_dynamic() {
             return None;
         }
@@ -325,7 +325,7 @@ impl SegmentTemplate {
     }
 }
 
-fn duration_of(units: u128, timescale: u64) -> Option<Duration> {
+pub(super) fn duration_of(units: u128, timescale: u64) -> Option<Duration> {
     let timescale = u128::from(timescale);
     let nanoseconds = (units % timescale) * NANOSECONDS / timescale;
     let seconds = u64::try_from(units / timescale).ok()?;
