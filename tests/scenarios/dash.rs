@@ -314,3 +314,90 @@ fn ld_09_an_incremental_response_is_passed_on_byte_by_byte_and_says_so() {
         assert!(opened.rest().await.is_whole);
     });
 }
+
+/// Returns an MPD that lists ten segments of two seconds, the last of which ends two hours in, by `$name$`.
+fn listed(name: &str) -> String {
+    format!(
+        r#"<MPD type="dynamic" availabilityStartTime="{START}" publishTime="2023-11-14T22:13:20Z" minimumUpdatePeriod="PT2S">
+<Period id="0" start="PT0S"><AdaptationSet mimeType="video/mp4">
+<SegmentTemplate media="$RepresentationID$/{name}.m4s" startNumber="3591" timescale="10">
+<SegmentTimeline><S t="71800" d="20" r="9"/></SegmentTimeline></SegmentTemplate>
+<Representation id="v1" bandwidth="1000000"/></AdaptationSet></Period>{CLOCK}</MPD>"#
+    )
+}
+
+#[test]
+fn ld_01_a_request_for_the_segment_after_a_timeline_is_held_until_it_is_to_be_expected() {
+    for (name, next, after_next) in [
+        ("$Time$", "/v1/72000.m4s", "/v1/72020.m4s"),
+        ("$Number$", "/v1/3601.m4s", "/v1/3602.m4s"),
+    ] {
+        cdn(|t| async move {
+            let origin = t.origin("origin");
+            let began = Instant::now();
+            origin.on("/live.mpd", move |_| async move { mpd_reply(listed(name)) });
+            origin.on(next, move |_| async move {
+                if began.elapsed() < Duration::from_secs(2) {
+                    return status(StatusCode::NOT_FOUND);
+                }
+                ok(whole(Bytes::from_static(b"a segment")))
+            });
+            let _edge = t.node("edge", &["origin"]);
+            let viewer = t.viewer("edge");
+            viewer.get("/live.mpd").await;
+            pass(Duration::from_millis(500)).await;
+            let far = viewer.get(after_next).await;
+            assert_eq!(far.status, StatusCode::NOT_FOUND, "more than one ahead");
+            assert!(began.elapsed() < Duration::from_millis(600), "and not held");
+            let early: Vec<_> = (0..20).map(|_| viewer.start(next)).collect();
+            for got in early {
+                let got = got.await.unwrap();
+                assert_eq!((got.status, got.text()), (StatusCode::OK, "a segment"));
+            }
+            assert!(began.elapsed() >= Duration::from_secs(2));
+            assert!(began.elapsed() < Duration::from_millis(2_100));
+            assert_eq!(origin.requests(next), 1, "no early request upstream");
+        });
+    }
+}
+
+#[test]
+fn ld_01_a_segment_that_does_not_come_when_it_is_to_be_expected_is_404_then() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        origin.on("/live.mpd", |_| async { mpd_reply(listed("$Time$")) });
+        let edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get("/live.mpd").await;
+        let began = Instant::now();
+        let early = viewer.start("/v1/72000.m4s");
+        pass(Duration::from_millis(1_900)).await;
+        assert_eq!(edge.levels().held_requests, 1);
+        assert_eq!(early.await.unwrap().status, StatusCode::NOT_FOUND);
+        assert!(began.elapsed() < Duration::from_millis(2_100));
+        assert_eq!(edge.levels().held_requests, 0);
+        assert_eq!(origin.requests("/v1/72000.m4s"), 1, "asked on once");
+    });
+}
+
+#[test]
+fn fm_01_the_newest_segments_of_a_timeline_are_asked_for_again_while_the_origin_is_away() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        origin.on("/live.mpd", |_| async { mpd_reply(listed("$Time$")) });
+        origin.serve("/v1/71980.m4s", &[], "media");
+        let _shield = t.node("shield", &["origin"]);
+        let _edge = t.node("edge", &["shield"]);
+        let viewer = t.viewer("edge");
+        viewer.get("/live.mpd").await;
+        t.network().set_up("origin", false);
+        origin.cut_connections();
+        let newest = viewer.start("/v1/71980.m4s");
+        let asked_at = Instant::now();
+        assert!(viewer.get("/v1/71800.m4s").await.status.is_server_error());
+        assert!(asked_at.elapsed() < Duration::from_secs(1), "an old one");
+        pass(Duration::from_millis(1_200)).await;
+        t.network().set_up("origin", true);
+        assert_eq!(newest.await.unwrap().body, "media");
+    });
+}

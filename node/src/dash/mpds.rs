@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cache::{CacheKey, StoredResponse};
-use media::dash::{Addressed, Mpd};
+use media::dash::{Addressed, Continuation, Mpd, Representation};
 use moka::sync::Cache;
 
 use super::patches::Patches;
@@ -51,12 +51,15 @@ struct Named {
     base: String,
     /// Where the segment lies, which is below `base` if the template names directories.
     directory: String,
+    /// How its timeline goes on, if its segments are listed.
+    continuation: Option<Continuation>,
 }
 
 impl Default for Mpds {
     fn default() -> Self {
         let weigh = |_: &CacheKey, known: &Arc<Known>| {
-            u32::try_from(known.mpd.text.len() + KNOWN_BYTES).unwrap_or(u32::MAX)
+            let named = known.named.len() * NAMED_BYTES;
+            u32::try_from(known.mpd.text.len() + named + KNOWN_BYTES).unwrap_or(u32::MAX)
         };
         Self {
             known: Cache::builder()
@@ -153,10 +156,13 @@ impl Mpds {
         let mut soonest = None;
         for known in listed.iter().filter_map(|key| self.known.get(key)) {
             for named in &known.named {
-                let Some((representation, number)) = known.segment(named, target) else {
+                let Some((representation, segment)) = known.segment(named, target) else {
                     continue;
                 };
-                let wait = known.mpd.next_in(representation, number, now)?;
+                let wait = match &named.continuation {
+                    Some(continuation) => continuation.next_in(segment, now),
+                    None => known.mpd.next_in(representation, segment.number?, now),
+                }?;
                 soonest = Some(soonest.map_or(wait, |soonest: Duration| soonest.min(wait)));
             }
         }
@@ -170,10 +176,14 @@ impl Mpds {
         let mut known = listed.iter().filter_map(|key| self.known.get(key));
         known.find_map(|known| {
             known.named.iter().find_map(|named| {
-                let (representation, number) = known.segment(named, target)?;
+                let (representation, segment) = known.segment(named, target)?;
+                if let Some(continuation) = &named.continuation {
+                    return continuation.pace(segment, NEWEST_SEGMENTS, now);
+                }
+                let number = segment.number?;
                 let last = known.mpd.last_available(representation, now)?;
                 let is_new = number.saturating_sub(1) <= last
-                    && last.saturating_sub(number) < NEWEST_SEGMENTS;
+                    && last.saturating_sub(number) < u64::from(NEWEST_SEGMENTS);
                 let duration = representation.template.as_ref()?.segment_duration()?;
                 is_new.then_some(duration)
             })
@@ -194,11 +204,11 @@ impl Known {
         uptime.saturating_sub(confirmed)
     }
 
-    /// Returns the representation and the number of the segment at `target`, if it is one of `named`.
-    fn segment(&self, named: &Named, target: &str) -> Option<(&media::dash::Representation, u64)> {
+    /// Returns the representation and the name of the segment at `target`, if it is one of `named`.
+    fn segment(&self, named: &Named, target: &str) -> Option<(&Representation, Addressed)> {
         let representation = self.mpd.representations.get(named.representation)?;
         let rest = target.strip_prefix(&named.base)?;
-        Some((representation, representation.segment_of(rest)?.number?))
+        Some((representation, representation.segment_of(rest)?))
     }
 }
 
@@ -208,7 +218,10 @@ fn named(node: &Node, address: &Address, mpd: &Mpd) -> Vec<Named> {
     let representations = mpd.representations.iter().enumerate();
     let named = representations.filter_map(|(index, representation)| {
         let template = representation.template.as_ref()?;
-        template.segment_duration()?;
+        let continuation = Continuation::of(mpd, representation);
+        if continuation.is_none() {
+            template.segment_duration()?;
+        }
         let first = Addressed {
             number: Some(template.first_number()),
             ..Addressed::default()
@@ -221,6 +234,7 @@ fn named(node: &Node, address: &Address, mpd: &Mpd) -> Vec<Named> {
             representation: index,
             base: target.strip_suffix(&path)?.to_owned(),
             directory: directory(&target).to_owned(),
+            continuation,
         })
     });
     named.take(REPRESENTATIONS_MAX).collect()
@@ -252,8 +266,9 @@ fn directory(target: &str) -> &str {
 /// Texts of MPDs, in bytes.
 const TEXT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// What an MPD takes beside its text, about.
+/// What an MPD takes beside its text, about, and each of its representations.
 const KNOWN_BYTES: usize = 4 * 1024;
+const NAMED_BYTES: usize = 1024;
 
 /// Directories that are remembered to have segments.
 const DIRECTORIES_MAX: u64 = 100_000;
@@ -268,7 +283,7 @@ const CLOCKS_FOR: Duration = Duration::from_secs(3600);
 const MPDS_PER_DIRECTORY_MAX: usize = 8;
 
 /// Segments that players at the live edge still ask for: most of them stay three behind.
-const NEWEST_SEGMENTS: u64 = 4;
+const NEWEST_SEGMENTS: u32 = 4;
 
 /// Representations of one MPD whose segments are known.
 const REPRESENTATIONS_MAX: usize = 64;
