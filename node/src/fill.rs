@@ -15,6 +15,7 @@ mod ask;
 mod attempt;
 mod begun;
 mod decode;
+mod lint;
 mod mpd;
 mod order;
 mod patch;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::origin::{Origin, ok, whole};
-use harness::{Live, Viewer, cdn, pass};
-use http::HeaderValue;
+use harness::viewer::background;
+use harness::{Feed, Live, Viewer, cdn, pass};
+use http::{HeaderValue, StatusCode};
 use node::node::Node;
 
 const PLAYLIST: &str = "/live/v0/playlist.m3u8";
@@ -201,6 +202,97 @@ fn dates_that_fit_and_playlists_that_keep_the_rules_are_no_lapse() {
             // This origin has nothing more to say, and says it at once.
             told.retain(|told| told.rule != "answered_early");
             assert_eq!(told, []);
+        });
+    }
+}
+
+/// Returns the evidence that is told of a rule, and how often it was seen.
+fn told(edge: &Arc<Node>, rule: &str) -> Option<(String, String, u64)> {
+    let recent = edge.status(false).lapses.recent;
+    let told = recent.into_iter().find(|told| told.rule == rule);
+    told.map(|told| (told.path, told.evidence, told.times))
+}
+
+#[test]
+fn lb_12_media_without_a_lifetime_is_counted_and_told_by_its_directory() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        origin.serve("/live/v0/seg1.m4s", &[], "media");
+        origin.serve("/live/v0/seg2.m4s", &[], "media");
+        for (path, field) in [
+            ("/live/v0/seg3.m4s", ("cache-control", "max-age=60")),
+            ("/live/v0/seg4.m4s", ("cache-control", "no-store")),
+            (
+                "/live/v0/seg5.m4s",
+                ("expires", "Tue, 14 Nov 2023 23:00:00 GMT"),
+            ),
+            ("/live/logo.png", ("content-type", "image/png")),
+        ] {
+            origin.serve(path, &[field], "media");
+        }
+        let edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        for path in [
+            "v0/seg3.m4s",
+            "v0/seg4.m4s",
+            "v0/seg5.m4s",
+            "logo.png",
+            "v0/none.m4s",
+        ] {
+            viewer.get(&format!("/live/{path}")).await;
+        }
+        assert_eq!(told(&edge, "lifetime_missing"), None);
+        viewer.get("/live/v0/seg1.m4s").await;
+        viewer.get("/live/v0/seg1.m4s").await;
+        viewer.get("/live/v0/seg2.m4s?token=s3cret").await;
+        let (path, evidence, times) = told(&edge, "lifetime_missing").expect("it is told");
+        assert_eq!((&*path, times), ("/live/v0/", 2), "a hit is no news");
+        let of_first = "seg1.m4s has no Cache-Control: it is kept for 60s here";
+        assert_eq!(evidence, of_first, "one text a second is enough");
+        assert_eq!(count(&edge, "lifetime_missing"), 2);
+    });
+}
+
+#[test]
+fn fm_22_a_body_that_ends_too_early_is_counted_and_told_although_it_is_resumed() {
+    let (ok_first, error_first) = (StatusCode::OK, StatusCode::INTERNAL_SERVER_ERROR);
+    // What is not passed on as it comes is only known to have ended too early.
+    for (first, length, evidence) in [
+        (ok_first, Some("9"), "after 4 of 9 bytes"),
+        (ok_first, None, "after 4 bytes, without its last chunk"),
+        (error_first, Some("9"), "before its 9 bytes had come"),
+        (error_first, None, "without its last chunk"),
+    ] {
+        cdn(|t| async move {
+            let origin = t.origin("origin");
+            origin.on("/live/v0/seg1.m4s", move |asked| async move {
+                if asked.before > 0 {
+                    return ok(whole(Bytes::from_static(b"whole now")));
+                }
+                let (feed, body) = Feed::new();
+                feed.send("whol").await;
+                background(async move {
+                    pass(Duration::from_millis(10)).await;
+                    feed.reset().await;
+                });
+                let mut reply = ok(body);
+                *reply.status_mut() = first;
+                if let Some(length) = length {
+                    let length = HeaderValue::from_static(length);
+                    reply.headers_mut().insert("content-length", length);
+                }
+                reply
+            });
+            let edge = t.node("edge", &["origin"]);
+            let viewer = t.viewer("edge");
+            let got = viewer.get("/live/v0/seg1.m4s").await;
+            assert_eq!(got.status.is_success(), first.is_success());
+            let got = viewer.get("/live/v0/seg1.m4s").await;
+            assert_eq!(got.text(), "whole now");
+            let (path, told, times) = told(&edge, "body_short").expect("it is told");
+            let evidence = format!("seg1.m4s ended {evidence}");
+            assert_eq!((&*path, &*told, times), ("/live/v0/", &*evidence, 1));
+            assert_eq!(count(&edge, "body_short"), 1);
         });
     }
 }

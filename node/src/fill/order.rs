@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use cache::freshness::{Arrival, freshness_lifetime};
+use cache::freshness::{Arrival, FreshnessLifetime, LifetimeSource, freshness_lifetime};
 use cache::stale::stale_windows;
 use cache::storable::{Exchanged, Storable, Uncacheable, storable};
 use cache::variant::normalized_accept_encoding;
@@ -349,8 +349,10 @@ impl FillOrder {
             },
             exact_age: super::ask::exact_age(response),
         };
-        let lifetime =
-            freshness_lifetime(status, response, &said, &self.policy, response_time).lifetime;
+        let FreshnessLifetime {
+            lifetime,
+            source: lifetime_source,
+        } = freshness_lifetime(status, response, &said, &self.policy, response_time);
         let exchanged = Exchanged {
             method: &Method::GET,
             request: &self.fields,
@@ -389,6 +391,7 @@ impl FillOrder {
         Judged {
             stored: Arc::new(stored),
             refusal,
+            lifetime_source,
         }
     }
 
@@ -440,6 +443,8 @@ pub(crate) struct Judged {
     pub(crate) stored: Arc<StoredResponse>,
     /// Why it may not be stored; `None` when it may.
     pub(crate) refusal: Option<Uncacheable>,
+    /// Who says how long it is fresh.
+    pub(crate) lifetime_source: LifetimeSource,
 }
 
 /// Returns the fields that belong to the response and not to one connection or one hop. `Age` is not

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::ask::read_whole;
 use super::attempt::arrive;
 use super::begun::{Begun, keep};
+use super::lint::{inspect_lifetime, inspect_short};
 use super::mpd::{of_known, read_mpd};
 use super::order::{Delivery, FillOrder, Judged};
 use super::playlist::{may_be_read, read_playlist};
@@ -197,6 +198,7 @@ pub(super) async fn judge(
     if length.is_some_and(is_too_large) {
         judged.refusal = judged.refusal.or(Some(Uncacheable::TooLarge));
     }
+    inspect_lifetime(node, order, &judged);
     match (&order.delivery, judged.refusal) {
         (Delivery::AsPlaylist(address), refusal)
             if status == StatusCode::OK && may_be_read(&judged, refusal) =>
@@ -223,12 +225,26 @@ pub(super) async fn judge(
             | Delivery::AsPlaylist(_),
             _,
         ) => {
-            let bytes_max = usize::try_from(node.limits.stored_body_bytes_max);
-            let bytes_max = bytes_max.unwrap_or(usize::MAX);
-            let bytes = read_whole(response.body, bytes_max, order.stall_timeout).await?;
+            let bytes = read_media(node, order, response.body, length).await?;
             Ok(complete(node, order, judged, bytes))
         }
     }
+}
+
+/// Reads what is given to those who wait when all of it is there.
+async fn read_media(
+    node: &Node,
+    order: &FillOrder,
+    body: ForwardBody,
+    length: Option<u64>,
+) -> Result<Bytes, Failure> {
+    let bytes_max = usize::try_from(node.limits.stored_body_bytes_max);
+    let bytes_max = bytes_max.unwrap_or(usize::MAX);
+    let read = read_whole(body, bytes_max, order.stall_timeout).await;
+    if read == Err(Failure::ParentBroken) {
+        inspect_short(node, order, None, length);
+    }
+    read
 }
 
 /// Whether a response that may not be stored may not even be shared by those who wait for it now.
@@ -371,6 +387,10 @@ async fn pump_to_end(
             }
             Err(failure) => failure,
         };
+        if failure == BodyFailure::Reset {
+            let received = writer.body().progress().received;
+            inspect_short(node, order, Some(received), stored.body.len_if_known());
+        }
         if !matches!(failure, BodyFailure::Reset | BodyFailure::Stalled) {
             break failure;
         }

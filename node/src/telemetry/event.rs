@@ -74,9 +74,9 @@ pub enum Event<'a> {
     OriginMisbehaved {
         /// Which one.
         rule: Misbehavior,
-        /// The host of the playlist it was seen in.
+        /// The host of the playlist it was seen in, or of the media.
         host: &'a str,
-        /// The path of that playlist, as it is asked for.
+        /// The path of that playlist, or the directory of the media, as it is asked for.
         path: &'a str,
         /// How one can tell, in words, without secrets.
         evidence: fmt::Arguments<'a>,
@@ -189,9 +189,9 @@ pub enum Misbehavior {
     PlaylistMalformed,
     /// The Media Sequence Number went back without a new epoch.
     WentBack,
-    /// A response that names no lifetime where players and caches need one.
+    /// Media whose response names no lifetime (LB-12).
     LifetimeMissing,
-    /// A body that is shorter than its `Content-Length`, or ends without its last chunk.
+    /// Media that is shorter than its `Content-Length`, or ends without its last chunk (FM-22).
     BodyShort,
     /// A resource was hinted and is neither listed nor hinted any more (LL-19).
     HintNotKept,
