@@ -184,6 +184,11 @@ impl Player {
         in_flight: usize,
     ) -> Option<(Media, Location)> {
         self.buffer.advance(now);
+        if let Some(track) = self.tracks.get_mut(slot) {
+            // What left the window is no longer waited for.
+            let joined = track.joined();
+            self.buffer.append(slot, joined, now);
+        }
         if self.buffer.ahead(slot) >= self.habits.buffer.ahead_max {
             return None;
         }
@@ -206,8 +211,8 @@ impl Player {
     /// Media of a slot arrived whole.
     pub(crate) fn on_media(&mut self, slot: usize, media: &Media, now: Duration) {
         if let Some(track) = self.tracks.get_mut(slot) {
-            track.on_media(media);
-            self.buffer.append(slot, media.duration, now);
+            let joined = track.on_media(media);
+            self.buffer.append(slot, joined, now);
         }
         if self.is_over() {
             self.buffer.end(now);
@@ -472,5 +477,61 @@ mod tests {
             "{due:?}"
         );
         assert!(player.next_media(0, due, 0).is_some());
+    }
+
+    /// Returns a player of a rendition whose last listed part and the hinted one after it are both asked for.
+    fn between_a_part_and_its_hint() -> (Player, Media, Media) {
+        let mut player = player(StartRendition::Lowest, false);
+        open(&mut player, VARIANTS);
+        let hinted = "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"s20.3.m4s\"\n";
+        let text = [playlist(20, 2).as_ref(), hinted.as_bytes()].concat();
+        let asked = Directives::default();
+        player
+            .on_playlist(0, text.into(), asked, None, Duration::ZERO)
+            .unwrap();
+        let mut listed = player.next_media(0, Duration::ZERO, 0).unwrap().0;
+        while listed.position != Position::part(MediaSequenceNumber(20), 2) {
+            player.on_media(0, &listed, Duration::ZERO);
+            listed = player.next_media(0, Duration::ZERO, 0).unwrap().0;
+        }
+        let hinted = player.next_media(0, Duration::ZERO, 1).unwrap().0;
+        assert!(hinted.is_hinted && hinted.position > listed.position);
+        (player, listed, hinted)
+    }
+
+    #[test]
+    fn a_hinted_part_that_overtakes_a_listed_one_cannot_be_played_before_it() {
+        let part = Duration::from_millis(500);
+        let (mut player, listed, hinted) = between_a_part_and_its_hint();
+        let before = player.buffer_mut().ahead(0);
+        player.on_media(0, &hinted, Duration::ZERO);
+        assert_eq!(player.buffer_mut().ahead(0), before, "there is a gap");
+        player.on_media(0, &listed, Duration::ZERO);
+        assert_eq!(player.buffer_mut().ahead(0), before + part * 2);
+
+        let (mut player, listed, hinted) = between_a_part_and_its_hint();
+        player.on_media(0, &listed, Duration::ZERO);
+        assert_eq!(player.buffer_mut().ahead(0), before + part);
+        player.on_media(0, &hinted, Duration::ZERO);
+        assert_eq!(player.buffer_mut().ahead(0), before + part * 2);
+    }
+
+    #[test]
+    fn a_part_that_failed_is_asked_for_again_beside_the_hinted_one_and_given_up_in_the_end() {
+        let part = Duration::from_millis(500);
+        let (mut player, listed, hinted) = between_a_part_and_its_hint();
+        let before = player.buffer_mut().ahead(0);
+        let mut now = Duration::ZERO;
+        assert!(!player.on_media_failure(0, &listed, now));
+        now += Duration::from_secs(1);
+        let again = player.next_media(0, now, 1).unwrap().0;
+        assert_eq!(again.position, listed.position, "while the hint is pending");
+        player.on_media(0, &hinted, now);
+        assert_eq!(player.buffer_mut().ahead(0), before, "there is a gap");
+        assert!(!player.on_media_failure(0, &again, now));
+        now += Duration::from_secs(1);
+        let last = player.next_media(0, now, 0).unwrap().0;
+        assert!(player.on_media_failure(0, &last, now), "it is jumped over");
+        assert_eq!(player.buffer_mut().ahead(0), before + part * 2);
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Track {
     failures_in_a_row: u32,
     tune_in: TuneIn,
     cursor: Cursor,
+    /// Media that came before what it follows: a hinted part overtakes a listed one that is slow.
+    beyond: Vec<(Position, Duration)>,
 }
 
 /// The next request for the playlist.
@@ -104,6 +106,7 @@ impl Track {
             failures_in_a_row: 0,
             tune_in: TuneIn::Before,
             cursor: Cursor::new(wants),
+            beyond: Vec::new(),
         }
     }
 
@@ -177,6 +180,7 @@ impl Track {
             }
             seen.is_restart = true;
             self.cursor.restart();
+            self.beyond.clear();
         }
         self.older_in_a_row = 0;
         let is_unchanged = list.last_position() == before && list.is_ended() == self.is_ended();
@@ -279,9 +283,19 @@ impl Track {
         self.cursor.next(&list, now, in_flight)
     }
 
-    /// Media arrived whole.
-    pub(crate) fn on_media(&mut self, media: &Media) {
+    /// Media arrived whole. Returns how much can be played now that could not before.
+    pub(crate) fn on_media(&mut self, media: &Media) -> Duration {
         self.cursor.on_done(media);
+        self.beyond.push((media.position, media.duration));
+        self.joined()
+    }
+
+    /// Returns how much of what came continues what there was, since nothing before it is missing any more.
+    pub(crate) fn joined(&mut self) -> Duration {
+        let missing = self.cursor.first_missing();
+        let continues = |(at, _): &mut (Position, Duration)| missing.is_none_or(|gap| *at < gap);
+        let joined = self.beyond.extract_if(.., continues);
+        joined.map(|(_, duration)| duration).sum()
     }
 
     /// Media was given up by the viewer itself and is still wanted.
@@ -289,9 +303,12 @@ impl Track {
         self.cursor.on_abort(media, now);
     }
 
-    /// Media did not arrive. Returns the duration of the gap if the player now jumps over it.
+    /// Media did not arrive. If the player now jumps over the gap: returns how much can be played after all, the
+    /// gap and what came beyond it.
     pub(crate) fn on_media_failure(&mut self, media: &Media, now: Duration) -> Option<Duration> {
-        self.cursor.on_failure(media, now)
+        let gap = self.cursor.on_failure(media, now)?;
+        self.beyond.push((media.position, gap));
+        Some(self.joined())
     }
 
     /// When a postponed retry is due.

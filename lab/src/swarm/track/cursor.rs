@@ -97,8 +97,14 @@ impl Cursor {
         self.jumps
     }
 
+    /// The first media that was requested, is still wanted, and has not come: what comes after it cannot be played.
+    pub(super) fn first_missing(&self) -> Option<Position> {
+        let requested = self.in_flight.iter().copied();
+        requested.chain(self.retries.first()).min()
+    }
+
     pub(super) fn continues_at(&self) -> Option<Position> {
-        self.in_flight.iter().min().copied().or(self.next)
+        self.first_missing().or(self.next)
     }
 
     pub(super) fn retry_at(&self) -> Option<Duration> {
@@ -159,7 +165,9 @@ impl Cursor {
         now: Duration,
         in_flight: usize,
     ) -> Option<Media> {
-        if in_flight == 0
+        // A hinted part may be long in coming, and what failed before it is wanted now.
+        let listed_in_flight = in_flight.saturating_sub(usize::from(self.hinted.is_some()));
+        if listed_in_flight == 0
             && let Some(media) = self.retry(list, now)
         {
             return Some(media);

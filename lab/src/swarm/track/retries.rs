@@ -44,6 +44,11 @@ impl Retries {
         self.waiting.iter().any(|retry| retry.position == position)
     }
 
+    /// Where the first of them belongs.
+    pub(super) fn first(&self) -> Option<Position> {
+        self.waiting.iter().map(|retry| retry.position).min()
+    }
+
     pub(super) fn due_at(&self) -> Option<Duration> {
         self.waiting.iter().map(|retry| retry.at).min()
     }
