@@ -1,7 +1,8 @@
 //! Naming another clock in an MPD: where players find the time (LD-13).
 //!
 //! Called by the node, which tells the time itself. What is changed: the `UTCTiming`s of the MPD, and the ones in a
-//! `ProducerReferenceTime`, which have to name the same clock for a player to compare both. Patches are changed
+//! `ProducerReferenceTime`, which have to name the same clock for a player to compare both, unless the time there is
+//! written as NTP writes it. Patches are changed
 //! alike, so that none names the clock from before again. Deliberately not here: whether it should be done.
 
 use std::ops::Range;
@@ -109,6 +110,8 @@ impl Walk {
                 self.is_named = true;
                 self.leaving = Some((depth, span.start, self.clock()));
             }
+            // Its scheme says how the wall clock time is written: a number stays one.
+            (Element::Clock, Some(Element::ProducerReferenceTime)) if is_ntp(start) => {}
             (Element::Clock, Some(Element::ProducerReferenceTime)) => {
                 self.leaving = Some((depth, span.start, self.clock()));
             }
@@ -148,6 +151,12 @@ impl Walk {
     fn clock(&self) -> String {
         format!("<{}{}", self.prefix, self.clock)
     }
+}
+
+/// Returns whether a clock is asked by NTP, and what it says written as NTP does.
+fn is_ntp(clock: &BytesStart<'_>) -> bool {
+    let scheme = clock.try_get_attribute("schemeIdUri").ok().flatten();
+    scheme.is_some_and(|scheme| scheme.value.contains("ntp:"))
 }
 
 /// Returns whether an operation of a patch is on clocks (RFC 5261 4.1).
@@ -207,6 +216,18 @@ mod tests {
             let (before, after) = (fill(before), fill(after));
             assert_eq!(changed(&before).as_deref(), Some(&*after), "{before}");
             assert_eq!(changed(&after), None, "once is enough: {after}");
+        }
+    }
+
+    #[test]
+    fn ld_13_a_reference_time_that_is_written_as_ntp_does_keeps_its_clock() {
+        for scheme in ["ntp", "sntp", "http-ntp"] {
+            let reference = format!(
+                "<MPD><Period><ProducerReferenceTime wallClockTime=\"3976262400\">\
+                 <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:{scheme}:2014\" value=\"a\"/>\
+                 </ProducerReferenceTime></Period>{HERE}</MPD>"
+            );
+            assert_eq!(changed(&reference), None, "{scheme}");
         }
     }
 
