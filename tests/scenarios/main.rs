@@ -22,6 +22,7 @@ mod holds;
 mod hygiene;
 mod interim;
 mod linter;
+mod on_demand;
 mod origins;
 mod players;
 mod polling;
