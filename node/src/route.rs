@@ -84,6 +84,9 @@ pub fn policy_of_playlist(
     playlist: &Playlist,
     policy: &Arc<Policy>,
 ) -> Arc<Policy> {
+    if let Playlist::Media(media) = playlist {
+        live::learn_keys(node, address, media);
+    }
     match playlist {
         Playlist::Multivariant(multivariant) => {
             let opener = Arc::new(address.clone());

@@ -22,8 +22,8 @@ fn rendition(head: &str, extension: &str) -> String {
     )
 }
 
-/// The keys of the stream: one by its extension, one by nothing but its playlist.
-const KEYS: [&str; 2] = ["/vod/keys/1.key", "/vod/license?kid=2"];
+/// The keys of the stream: one by its extension, two by nothing but their playlist.
+const KEYS: [&str; 3] = ["/vod/keys/1.key", "/vod/license?kid=2", "/vod/v/key.ts"];
 
 fn serve_hls(origin: &Origin) {
     let keys = KEYS.map(|uri| format!("#EXT-X-KEY:METHOD=AES-128,URI=\"{uri}\"\n"));
@@ -161,5 +161,26 @@ fn a_dash_presentation_on_demand_is_asked_for_once_and_its_index_by_range() {
         }
         assert_eq!(origin.requests("/vod/vod.mpd"), 1);
         assert_eq!(origin.requests("/vod/v.mp4"), 1);
+    });
+}
+
+#[test]
+fn ca_01_ll_29_a_key_of_a_live_playlist_is_one_whatever_it_is_called() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let live = harness::Live::start(&origin, "/live/v0/playlist.m3u8", 8);
+        let tag = "#EXT-X-MAP:URI=\"init.mp4\"\n";
+        let with_key = format!("#EXT-X-KEY:METHOD=AES-128,URI=\"key.m4s\"\n{tag}");
+        let text = live.text().replace(tag, &with_key);
+        assert!(text.contains("key.m4s"));
+        origin.serve("/live/v0/playlist.m3u8", &[HLS], text);
+        origin.serve("/live/v0/key.m4s", &[], "key");
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        viewer.get("/live/v0/playlist.m3u8").await;
+        for asked in 1..=3 {
+            assert_eq!(viewer.get("/live/v0/key.m4s").await.text(), "key");
+            assert_eq!(origin.requests("/live/v0/key.m4s"), asked);
+        }
     });
 }

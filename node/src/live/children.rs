@@ -27,6 +27,8 @@ pub(super) struct Children {
     segments: Vec<CacheKey>,
     /// The initialization segments.
     maps: Vec<CacheKey>,
+    /// The newest decryption keys.
+    keys: Vec<CacheKey>,
     /// How often something new comes.
     pace: Duration,
 }
@@ -88,6 +90,7 @@ impl Children {
             parts,
             segments,
             maps,
+            keys: keys(address, playlist, rules),
             pace: playlist.part_target().unwrap_or(target / 2),
         }
     }
@@ -99,6 +102,9 @@ impl Children {
         }
         for key in &self.parts {
             node.hub.learn_at_edge(key, Kind::Part, self.pace);
+        }
+        for key in &self.keys {
+            node.hub.learn(key, Kind::Key);
         }
         for hint in self.hinted.iter().filter(|hint| hint.kind != Kind::Segment) {
             node.hub.learn_at_edge(&hint.key, hint.kind, self.pace);
@@ -201,6 +207,20 @@ pub(super) fn locate(address: &Address, uri: &str, rules: &Rules) -> Option<(Str
     let target = request::path_and_query(path, query.whole());
     Some((address.host.clone(), target))
 }
+
+/// Returns the newest decryption keys of a playlist.
+pub(super) fn keys(address: &Address, playlist: &MediaPlaylist, rules: &Rules) -> Vec<CacheKey> {
+    let keys = playlist.keys();
+    let older = keys.len().saturating_sub(KEYS_MAX);
+    let newest = keys.skip(older);
+    let located = newest.filter_map(|key| locate(address, key.uri?, rules));
+    located
+        .map(|(host, target)| request::key_of_target(&host, &target))
+        .collect()
+}
+
+/// Keys change every few minutes at most.
+const KEYS_MAX: usize = 64;
 
 /// The live edge: parts older than this are whole segments to most players.
 const PARTS_MAX: usize = 64;

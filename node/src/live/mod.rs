@@ -39,7 +39,8 @@ pub(crate) use viewer_uris::{Audience, judge as judge_audience};
 
 use std::sync::Arc;
 
-use media::hls::DeliveryDirectives;
+use media::Kind;
+use media::hls::{DeliveryDirectives, MediaPlaylist};
 
 use crate::node::Node;
 use crate::request::Request;
@@ -107,6 +108,13 @@ pub fn adopt(node: &Arc<Node>, address: &Address, version: Version) -> Option<Ar
 /// Returns host and target of a playlist's child, in normal form; `None` for one on another host.
 pub fn locate_child(node: &Node, address: &Address, uri: &str) -> Option<(String, String)> {
     children::locate(address, uri, &node.rules)
+}
+
+/// Remembers which URIs of a playlist that no chain keeps are decryption keys (LL-29).
+pub fn learn_keys(node: &Node, address: &Address, playlist: &MediaPlaylist) {
+    for key in children::keys(address, playlist, &node.rules) {
+        node.hub.learn(&key, Kind::Key);
+    }
 }
 
 /// Reads the delivery directives of a request for a playlist (LL-05, LL-06).
