@@ -213,7 +213,7 @@ impl Lines {
             self.live(live);
         }
         if let Some(clock) = explained.clock {
-            self.add("clock", &format!("a live MPD names the {clock} one"));
+            self.add("clock", &format!("a live MPD names the {clock} one first"));
         }
         self.add("parents", &explained.parents.join(", then "));
     }

@@ -59,8 +59,11 @@ fn with_the_clock_of_the_origin(config: &mut NodeConfig) {
 }
 
 #[test]
-fn ld_13_a_live_mpd_names_the_clock_of_this_node_whatever_its_origin_names() {
-    for (end, expected) in [("", format!("{HERE}\n")), (THERE, HERE.to_owned())] {
+fn ld_13_a_live_mpd_names_the_clock_of_this_node_before_those_of_its_origin() {
+    for (end, expected) in [
+        ("", format!("{HERE}\n")),
+        (THERE, format!("{HERE}\n{THERE}")),
+    ] {
         cdn(|t| async move {
             let origin = t.origin("origin");
             serve(&origin, mpd("dynamic", "", end));

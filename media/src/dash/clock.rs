@@ -1,6 +1,6 @@
 //! Naming another clock in an MPD: where players find the time (LD-13).
 //!
-//! Called by the node, which tells the time itself. What is changed: the `UTCTiming`s of the MPD, and the ones in a
+//! Called by the node, which tells the time itself. What is changed: the first `UTCTiming` of the MPD, and the ones in a
 //! `ProducerReferenceTime`, which have to name the same clock for a player to compare both, unless the time there is
 //! written as NTP writes it. Patches are changed
 //! alike, so that none names the clock from before again. Deliberately not here: whether it should be done.
@@ -13,9 +13,9 @@ use quick_xml::reader::Reader;
 
 use super::edit::applied;
 
-/// Returns the text of an MPD, or of a patch of one, that names `clock` and no other.
+/// Returns the text of an MPD that names a clock before all others, or of a patch of one.
 ///
-/// An MPD without a clock is given one. In a patch, the clocks among what it adds are left out, and so are operations
+/// Players ask the first clock that answers: the ones that were there stay, for whoever cannot reach it. In a patch, the clocks among what it adds are left out, and so are operations
 /// on clocks. `None` if nothing has to change, or the text cannot be read; the clock's scheme and URI need no escaping.
 pub fn with_clock(text: &Bytes, (scheme, uri): (&str, &str)) -> Option<Bytes> {
     let source = std::str::from_utf8(text).ok()?;
@@ -34,11 +34,11 @@ pub fn with_clock(text: &Bytes, (scheme, uri): (&str, &str)) -> Option<Bytes> {
         let span = begin..usize::try_from(reader.buffer_position()).ok()?;
         match event {
             Event::Eof => break,
-            Event::Start(start) => walk.start(&start, &span),
+            Event::Start(start) => walk.start(source, &start, &span),
             // Nothing is in it.
             Event::Empty(_) if walk.open.is_empty() => return None,
             Event::Empty(start) => {
-                walk.start(&start, &span);
+                walk.start(source, &start, &span);
                 walk.end(&span);
             }
             Event::End(_) => walk.end(&span),
@@ -81,7 +81,7 @@ enum Element {
 }
 
 impl Walk {
-    fn start(&mut self, start: &BytesStart<'_>, span: &Range<usize>) {
+    fn start(&mut self, source: &str, start: &BytesStart<'_>, span: &Range<usize>) {
         let parent = self.open.last().copied();
         let name = start.local_name().into_inner();
         let element = match (parent, name) {
@@ -106,9 +106,9 @@ impl Walk {
         }
         let depth = self.open.len();
         match (element, parent) {
-            (Element::Clock, Some(Element::Mpd)) if !self.is_named => {
-                self.is_named = true;
-                self.leaving = Some((depth, span.start, self.clock()));
+            (Element::Clock, Some(Element::Mpd)) => {
+                self.is_named |= source.get(span.clone()) == Some(&*self.clock());
+                self.name_at(span.start);
             }
             // Its scheme says how the wall clock time is written: a number stays one.
             (Element::Clock, Some(Element::ProducerReferenceTime)) if is_ntp(start) => {}
@@ -183,14 +183,17 @@ mod tests {
     }
 
     #[test]
-    fn ld_13_an_mpd_names_one_clock_where_the_standard_has_it() {
+    fn ld_13_an_mpd_names_the_clock_first_and_where_the_standard_has_it() {
         let long = "<UTCTiming schemeIdUri='urn:there' value='a'>\n<Other/></UTCTiming>";
         let cases = [
             ("<MPD><Period/></MPD>", "<MPD><Period/>{HERE}\n</MPD>"),
-            ("<MPD><Period/>{THERE}</MPD>", "<MPD><Period/>{HERE}</MPD>"),
+            (
+                "<MPD><Period/>{THERE}</MPD>",
+                "<MPD><Period/>{HERE}\n{THERE}</MPD>",
+            ),
             (
                 "<?xml version=\"1.0\"?>\n<MPD>{THERE}{LONG}\n{THERE}</MPD>\n",
-                "<?xml version=\"1.0\"?>\n<MPD>{HERE}\n</MPD>\n",
+                "<?xml version=\"1.0\"?>\n<MPD>{HERE}\n{THERE}{LONG}\n{THERE}</MPD>\n",
             ),
             (
                 "<MPD><Period/><LeapSecondInformation/></MPD>",
@@ -200,7 +203,7 @@ mod tests {
                 "<MPD><Period><AdaptationSet><ProducerReferenceTime id='0'>{THERE}</ProducerReferenceTime>\
                  <ProducerReferenceTime/></AdaptationSet></Period>{THERE}</MPD>",
                 "<MPD><Period><AdaptationSet><ProducerReferenceTime id='0'>{HERE}</ProducerReferenceTime>\
-                 <ProducerReferenceTime/></AdaptationSet></Period>{HERE}</MPD>",
+                 <ProducerReferenceTime/></AdaptationSet></Period>{HERE}\n{THERE}</MPD>",
             ),
             (
                 "<d:MPD xmlns:d='urn:mpeg:dash:schema:mpd:2011'><d:Period/></d:MPD>",
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn ld_13_ld_14_a_patch_does_not_name_the_clock_from_before_again() {
+    fn ld_13_ld_14_a_patch_does_not_take_the_clock_away() {
         let patch = |inside: &str| format!("<Patch mpdId='1'>{inside}</Patch>");
         let kept = "<replace sel=\"/MPD/@publishTime\">2026-01-01T00:00:04Z</replace>";
         assert_eq!(changed(&patch(kept)), None);

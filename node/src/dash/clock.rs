@@ -18,7 +18,7 @@ use crate::rules::MpdClock;
 
 /// Returns the text of an MPD as it is shown, and lets `fields` describe it.
 ///
-/// The clock of an origin that stays in it is never kept here.
+/// The clocks of its origin stay in it, and are never kept here.
 pub(crate) fn with_clock(
     node: &Node,
     address: &Address,
@@ -26,16 +26,17 @@ pub(crate) fn with_clock(
     text: Bytes,
     fields: &mut HeaderMap,
 ) -> Bytes {
-    if names_clock(node, address, mpd) {
-        return changed(text, fields);
-    }
     for uri in mpd.utc_timings.iter().flat_map(uris_with_the_time) {
         if let Some((host, target)) = live::locate_child(node, address, uri) {
             node.mpds
                 .learn_clock(request::key_of_target(&host, &target));
         }
     }
-    text
+    if names_clock(node, address, mpd) {
+        changed(text, fields)
+    } else {
+        text
+    }
 }
 
 /// Returns the URIs whose content is the time (ISO/IEC 23009-1 5.8.5.7); the first that answers counts.

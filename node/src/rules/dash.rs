@@ -12,10 +12,10 @@ pub struct DashRule {
 /// Which clock live MPDs name to players (LD-13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MpdClock {
-    /// The one of the node that the player talks to.
+    /// First the one of the node that the player talks to.
     #[default]
     Local,
-    /// The one that the origin names, if any.
+    /// Those that the origin names, if any.
     Origin,
 }
 
