@@ -108,7 +108,13 @@ fn a_version_below_nine_is_raised_and_a_later_one_kept() {
         );
         assert_eq!(
             parse(delta).version(),
-            expected.trim().rsplit(':').next().unwrap().parse().unwrap()
+            expected
+                .trim()
+                .rsplit(':')
+                .next()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
         );
     }
 }

@@ -16,6 +16,7 @@ mod attributes;
 mod date_ranges;
 mod delta;
 mod directives;
+mod kept;
 mod lint;
 mod media_parser;
 mod media_playlist;

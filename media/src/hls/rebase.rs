@@ -19,9 +19,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::attributes::Attributes;
-use super::delta::{put_line, put_segment, put_state};
+use super::delta::{put_line, put_state};
+use super::kept::{Kept, kept_of};
 use super::media_playlist::MediaPlaylist;
-use super::redact::PURGED_URI;
 use super::text::Span;
 use crate::time::parse_date_time;
 
@@ -52,16 +52,6 @@ pub struct Joint {
     window: usize,
     /// Whether what is kept is encrypted where it ends.
     is_encrypted: bool,
-}
-
-/// A segment of before the run.
-#[derive(Clone, Debug)]
-struct Kept {
-    /// Its lines after another one.
-    lines: Bytes,
-    /// Its lines as the first of the playlist, with what segments before it have set.
-    first_lines: Bytes,
-    is_discontinuity: bool,
 }
 
 impl Joint {
@@ -321,98 +311,6 @@ fn begins(playlist: &MediaPlaylist) -> Option<Vec<Option<Duration>>> {
     begins.iter().any(Option::is_some).then_some(begins)
 }
 
-impl Kept {
-    /// Returns the open segment as one that will not come, with the parts of it that did.
-    fn open_segment(before: &MediaPlaylist, is_there: &impl Fn(&str) -> bool) -> Self {
-        let mut lines = BytesMut::new();
-        let parts: Vec<_> = before.parts().skip(before.open_parts().start).collect();
-        let has_all = parts.iter().all(|part| part.is_gap || is_there(part.uri));
-        let mut is_discontinuity = false;
-        for line in before.of_text(before.tail()).split_inclusive('\n') {
-            let tag = line.trim_ascii().split(':').next().unwrap_or_default();
-            is_discontinuity |= tag == "#EXT-X-DISCONTINUITY";
-            let is_part = tag == "#EXT-X-PART";
-            if (is_part && has_all) || OF_A_SEGMENT.contains(&tag) {
-                put_line(&mut lines, line.as_bytes());
-            }
-        }
-        let duration: Duration = parts.iter().map(|part| part.duration).sum();
-        put_absent(&mut lines, duration);
-        Self::new(
-            before,
-            before.segments.len(),
-            lines.freeze(),
-            is_discontinuity,
-        )
-    }
-
-    /// Returns a segment that never was, to stand for a number.
-    fn absent(before: &MediaPlaylist) -> Self {
-        let mut lines = BytesMut::new();
-        put_absent(&mut lines, before.target_duration());
-        Self::new(before, before.segments.len(), lines.freeze(), false)
-    }
-
-    fn new(before: &MediaPlaylist, index: usize, lines: Bytes, is_discontinuity: bool) -> Self {
-        let mut first_lines = BytesMut::new();
-        put_state(&mut first_lines, before, index);
-        first_lines.put_slice(&lines);
-        Self {
-            lines,
-            first_lines: first_lines.freeze(),
-            is_discontinuity,
-        }
-    }
-}
-
-/// Returns the segments of before the run.
-fn kept_of(before: &MediaPlaylist, is_there: &impl Fn(&str) -> bool) -> Vec<Kept> {
-    let lines_of = |index: usize, is_there: bool, is_first: bool| {
-        let mut lines = BytesMut::new();
-        put_segment(&mut lines, before, index, is_first);
-        if is_there {
-            lines.freeze()
-        } else {
-            as_gap(&lines)
-        }
-    };
-    let segments = before.segments().enumerate();
-    let kept = segments.map(|(index, segment)| {
-        let is_there = segment.is_gap || is_there(segment.uri);
-        let mut first_lines = BytesMut::new();
-        put_state(&mut first_lines, before, index);
-        first_lines.put_slice(&lines_of(index, is_there, true));
-        Kept {
-            lines: lines_of(index, is_there, false),
-            first_lines: first_lines.freeze(),
-            is_discontinuity: segment.is_discontinuity,
-        }
-    });
-    kept.collect()
-}
-
-/// Returns the lines of a segment as those of one that is not there.
-fn as_gap(lines: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(lines.len() + 32);
-    for line in lines.split_inclusive(|byte| *byte == b'\n') {
-        let text = line.trim_ascii();
-        if text.starts_with(b"#EXT-X-BYTERANGE") {
-            continue;
-        }
-        if text.is_empty() || text.starts_with(b"#") {
-            out.put_slice(line);
-        } else {
-            out.put_slice(format!("#EXT-X-GAP\n{PURGED_URI}\n").as_bytes());
-        }
-    }
-    out.freeze()
-}
-
-fn put_absent(out: &mut BytesMut, duration: Duration) {
-    let seconds = duration.as_secs_f64();
-    out.put_slice(format!("#EXTINF:{seconds:.5},\n#EXT-X-GAP\n{PURGED_URI}\n").as_bytes());
-}
-
 /// Returns the discontinuity sequence number of what follows a discontinuity at the end of a playlist.
 fn next_discontinuity(before: &MediaPlaylist) -> u64 {
     let among = before
@@ -515,15 +413,6 @@ fn put_report(out: &mut BytesMut, value: &str, shift_of: &impl Fn(&str) -> u64) 
     };
     put_line(out, format!("#EXT-X-RENDITION-REPORT:{value}").as_bytes());
 }
-
-/// Tags of the open segment that belong to it, and not to the playlist.
-const OF_A_SEGMENT: [&str; 5] = [
-    "#EXT-X-BITRATE",
-    "#EXT-X-DISCONTINUITY",
-    "#EXT-X-KEY",
-    "#EXT-X-MAP",
-    "#EXT-X-PROGRAM-DATE-TIME",
-];
 
 /// Renditions are that many segments apart at most when their encoder stops.
 const ABSENT_MAX: u64 = 3;

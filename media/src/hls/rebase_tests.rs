@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
+use super::super::redact::PURGED_URI;
 use super::*;
 use crate::hls::{Limits, Playlist, delta_update, merge_delta};
 
