@@ -19,6 +19,7 @@ use std::time::Duration;
 use cache::CacheKey;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, header};
+use media::hls::PURGED_MARK;
 use tokio::time::Instant;
 
 use crate::early::Handshake;
@@ -94,7 +95,7 @@ impl Query {
         }
         let mut parameters: Vec<&str> = raw
             .split('&')
-            .filter(|p| !p.is_empty() && (rule.keeps(name_of(p)) || name_of(p) == RUN_MARK))
+            .filter(|p| !p.is_empty() && (rule.keeps(name_of(p)) || is_mark(name_of(p))))
             .collect();
         // Stable, so that repeated parameters keep the order their sender gave them.
         parameters.sort_by_key(|p| name_of(p));
@@ -217,8 +218,14 @@ impl Request {
         let parameters = self.sent.text().split('&');
         parameters.filter(|parameter| {
             let name = name_of(parameter);
-            !parameter.is_empty() && !rule.keeps(name) && name != RUN_MARK
+            !parameter.is_empty() && !rule.keeps(name) && !is_mark(name)
         })
+    }
+
+    /// Returns whether it asks for what stands in a playlist for something that was purged.
+    pub(crate) fn is_of_purged(&self) -> bool {
+        let mut parameters = self.query.without_directives().split('&');
+        parameters.any(|parameter| parameter == PURGED_MARK)
     }
 
     /// Returns what belongs together and should come from one parent (CA-08).
@@ -235,6 +242,11 @@ impl Request {
     pub fn waited(&self) -> Duration {
         self.received_at.elapsed()
     }
+}
+
+/// Returns whether a parameter is one of ours, which no rule drops.
+fn is_mark(name: &str) -> bool {
+    name == RUN_MARK || name == PURGED_MARK
 }
 
 /// A query as a viewer sent it; it may have secrets in it.

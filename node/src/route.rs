@@ -54,7 +54,7 @@ pub fn plan(node: &Node, request: &Request) -> (Plan, Kind) {
     }
     let kind = kind_of(node, request);
     let is_gone = kind == Kind::Mpd && purge::denies_patch(node, &request.key());
-    if is_gone || node.purges.deny(request, kind) {
+    if is_gone || request.is_of_purged() || node.purges.deny(request, kind) {
         return (Plan::Refuse(Failure::Purged), kind);
     }
     let is_playlist = matches!(kind, Kind::MultivariantPlaylist | Kind::MediaPlaylist);

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::delta::{put_line, put_segment, put_state};
 use super::media_playlist::MediaPlaylist;
-use super::redact::PURGED_URI;
+use super::redact::ABSENT_URI;
 
 /// A segment of before the run.
 #[derive(Clone, Debug)]
@@ -92,6 +92,8 @@ pub(super) fn kept_of(before: &MediaPlaylist, is_there: &impl Fn(&str) -> bool) 
 }
 
 /// Returns the lines of a segment as those of one that is not there.
+///
+/// Its URI stays: hls.js gives up a playlist in which a segment that it knows has another one.
 fn as_gap(lines: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(lines.len() + 32);
     for line in lines.split_inclusive(|byte| *byte == b'\n') {
@@ -99,18 +101,17 @@ fn as_gap(lines: &[u8]) -> Bytes {
         if text.starts_with(b"#EXT-X-BYTERANGE") {
             continue;
         }
-        if text.is_empty() || text.starts_with(b"#") {
-            out.put_slice(line);
-        } else {
-            out.put_slice(format!("#EXT-X-GAP\n{PURGED_URI}\n").as_bytes());
+        if !text.is_empty() && !text.starts_with(b"#") {
+            out.put_slice(b"#EXT-X-GAP\n");
         }
+        out.put_slice(line);
     }
     out.freeze()
 }
 
 fn put_absent(out: &mut BytesMut, duration: Duration) {
     let seconds = duration.as_secs_f64();
-    out.put_slice(format!("#EXTINF:{seconds:.5},\n#EXT-X-GAP\n{PURGED_URI}\n").as_bytes());
+    out.put_slice(format!("#EXTINF:{seconds:.5},\n#EXT-X-GAP\n{ABSENT_URI}\n").as_bytes());
 }
 
 /// Tags of the open segment that belong to it, and not to the playlist.

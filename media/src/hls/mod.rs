@@ -44,7 +44,7 @@ pub use media_playlist::MediaPlaylist;
 pub use multivariant::{ChildKind, ChildPlaylist, ContentSteering, MultivariantPlaylist};
 pub use playlist::{Limits, Playlist, PlaylistError};
 pub use rebase::{Joint, RunNumbers};
-pub use redact::{PURGED_URI, redact};
+pub use redact::{PURGED_MARK, is_purged, redact};
 pub use rendition::{HintChange, HintedResource, Rendition, Update};
 pub use server_control::with_server_control;
 pub use stretch::{Meant, Stretch};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
-use super::super::redact::PURGED_URI;
+use super::super::redact::ABSENT_URI;
 use super::*;
 use crate::hls::{Limits, Playlist, delta_update, merge_delta};
 
@@ -122,11 +122,22 @@ fn fm_14_a_restart_goes_on_with_the_next_number_behind_a_discontinuity() {
 }
 
 #[test]
+fn a_segment_that_is_not_stored_is_a_gap_of_the_same_name() {
+    let before = COUNTING_FROM_ZERO.playlist(40);
+    let run = COUNTING_FROM_ZERO.playlist(9);
+    let joint = Joint::after(&before, &run, LONG, None, |uri| uri != "s8");
+    let now = shown(&joint, &run);
+    let seen: Vec<_> = now.segments().map(|s| (s.uri, s.is_gap)).collect();
+    let kept = [("s6", false), ("s7", false), ("s8", true), ("s9", false)];
+    assert_eq!(seen[..4], kept, "hls.js compares names by number");
+}
+
+#[test]
 fn a_segment_that_was_open_stays_as_a_gap_with_its_parts() {
     let before = COUNTING_FROM_ZERO.playlist(42);
     let run = COUNTING_FROM_ZERO.playlist(4);
     let now = shown(&Joint::after(&before, &run, LONG, None, |_| true), &run);
-    assert_eq!(uris(&now)[4..], [PURGED_URI, "s0?run=b"]);
+    assert_eq!(uris(&now)[4..], [ABSENT_URI, "s0?run=b"]);
     let gap = now.segments().nth(4).unwrap();
     assert!(gap.is_gap);
     assert_eq!(gap.msn.0, 10);
@@ -253,7 +264,7 @@ fn renditions_of_a_presentation_agree_although_they_stopped_apart() {
     );
     assert_eq!(behind.numbers().shift, agreed.shift);
     let now = shown(&behind, &run);
-    assert_eq!(uris(&now)[3..], [PURGED_URI, PURGED_URI, "s0?run=b"]);
+    assert_eq!(uris(&now)[3..], [ABSENT_URI, ABSENT_URI, "s0?run=b"]);
     assert_eq!(now.segments().last().unwrap().msn.0, 12);
     // One that is further on than was agreed does not go back for it.
     let further = Joint::after(

@@ -3,8 +3,8 @@
 //! ```text
 //! #EXTINF:2,                               #EXTINF:2,
 //! #EXT-X-BYTERANGE:700@0            ──►    #EXT-X-GAP
-//! s12.mp4                                  seawall-purged
-//! #EXT-X-PART:DURATION=.5,URI="p12.0"      #EXT-X-PART:DURATION=.5,URI="seawall-purged",GAP=YES
+//! s12.mp4                                  s12.mp4?_seawall_purged
+//! #EXT-X-PART:DURATION=.5,URI="p12.0"      #EXT-X-PART:DURATION=.5,URI="p12.0?_seawall_purged",GAP=YES
 //! #EXT-X-PRELOAD-HINT:TYPE=PART,URI=..     (gone)
 //! ```
 //!
@@ -20,11 +20,29 @@ use super::media_playlist::MediaPlaylist;
 use super::stretch::{Meant, is_part_hint};
 use super::text::Span;
 
-/// What stands in a playlist in place of a URI that was purged.
+/// The parameter of a URI that stands in a playlist in place of one that was purged.
 ///
 /// rfc8216bis 4.4.4.7: a segment with `EXT-X-GAP` still has a URI, which clients do not load. One that did
-/// would be told by the node that this is gone.
-pub const PURGED_URI: &str = "seawall-purged";
+/// would be told by the node that this is gone. Its path stays: hls.js gives up a playlist in which a segment that it knows
+/// has another one, and compares without queries.
+pub const PURGED_MARK: &str = "_seawall_purged";
+
+/// What stands for a segment that never had a URI.
+pub(super) const ABSENT_URI: &str = "gone?_seawall_purged";
+
+/// Returns whether `target` stands for something that was purged.
+pub fn is_purged(target: &str) -> bool {
+    let Some((_, query)) = target.split_once('?') else {
+        return false;
+    };
+    query.split('&').any(|parameter| parameter == PURGED_MARK)
+}
+
+/// Returns the URI that stands for a purged one.
+fn purged(uri: &str) -> String {
+    let path = uri.split(['?', '#']).next().unwrap_or_default();
+    [path, "?", PURGED_MARK].concat()
+}
 
 /// Returns the text of `playlist` with every segment that is `meant` marked as absent and not named any more.
 pub fn redact(playlist: &MediaPlaylist, meant: &Meant) -> Bytes {
@@ -98,7 +116,7 @@ fn put(out: &mut BytesMut, lines: &str, rewrite: Rewrite) {
             ("#EXT-X-BYTERANGE" | "#EXT-X-GAP", _) if rewrite.is_gap => {}
             ("#EXT-X-PART", _) if rewrite.is_gap => put_absent_part(out, value),
             _ if rewrite.is_gap && !text.is_empty() && !text.starts_with('#') => {
-                put_all(out, &["#EXT-X-GAP\n", PURGED_URI, "\n"]);
+                put_all(out, &["#EXT-X-GAP\n", &purged(text), "\n"]);
             }
             _ => out.put_slice(line.as_bytes()),
         }
@@ -109,14 +127,16 @@ fn put(out: &mut BytesMut, lines: &str, rewrite: Rewrite) {
 fn put_absent_part(out: &mut BytesMut, attributes: &str) {
     let mut duration = "0";
     let mut independent = "";
+    let mut uri = "";
     for attribute in Attributes::new(attributes, usize::MAX).flatten() {
         match attribute.name {
             "DURATION" => duration = attribute.value,
+            "URI" => uri = attribute.value,
             "INDEPENDENT" if attribute.is_yes() => independent = ",INDEPENDENT=YES",
             _ => {}
         }
     }
-    let uri = [",URI=\"", PURGED_URI, "\""].concat();
+    let uri = [",URI=\"", &purged(uri), "\""].concat();
     put_all(
         out,
         &[

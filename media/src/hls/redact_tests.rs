@@ -26,8 +26,9 @@ fn what_was_purged_keeps_its_place_and_loses_its_name() {
     let expected = format!(
         "{HEAD}#EXTINF:4,\na\n#EXT-X-DISCONTINUITY\n#EXT-X-KEY:METHOD=NONE\n\
          #EXT-X-PROGRAM-DATE-TIME:2026-01-01T00:00:00Z\n\
-         #EXT-X-PART:DURATION=2.5,URI=\"seawall-purged\",INDEPENDENT=YES,GAP=YES\n\
-         #EXT-X-PART:DURATION=1.5,URI=\"seawall-purged\",GAP=YES\n#EXTINF:4,news\n#EXT-X-GAP\nseawall-purged\n\
+         #EXT-X-PART:DURATION=2.5,URI=\"b.0?_seawall_purged\",INDEPENDENT=YES,GAP=YES\n\
+         #EXT-X-PART:DURATION=1.5,URI=\"b?_seawall_purged\",GAP=YES\n#EXTINF:4,news\n#EXT-X-GAP\n\
+         b?_seawall_purged\n\
          #EXTINF:4,\n#EXT-X-BYTERANGE:9@7\nb\n#EXT-X-PART:DURATION=2,URI=\"d.0\"\n\
          #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"d.1\"\n#EXT-X-RENDITION-REPORT:URI=\"../a\",LAST-MSN=13\n"
     );
@@ -61,7 +62,7 @@ fn line_ends_and_a_missing_last_one_are_no_matter() {
         parse("#EXTM3U\r\n#EXT-X-TARGETDURATION:4\r\n#EXTINF:4,\r\na\r\n#EXTINF:4,\r\nb");
     let after = redacted(&playlist, 0, 1);
     let uris: Vec<_> = after.segments().map(|segment| segment.uri).collect();
-    assert_eq!(uris, [PURGED_URI, PURGED_URI]);
+    assert_eq!(uris, ["a?_seawall_purged", "b?_seawall_purged"]);
 }
 
 fn purged_names(playlist: &MediaPlaylist, (first, last): (u64, u64)) -> Vec<String> {
@@ -96,7 +97,8 @@ proptest! {
             prop_assert_eq!(old.is_discontinuity, new.is_discontinuity);
             prop_assert_eq!(old.map, new.map);
             if is_meant {
-                prop_assert!(new.is_gap && new.uri == PURGED_URI && new.byte_range.is_none());
+                prop_assert!(new.is_gap && is_purged(new.uri) && new.byte_range.is_none());
+                prop_assert_eq!(old.uri.split('?').next(), new.uri.split('?').next(), "hls.js compares paths");
             } else {
                 prop_assert_eq!((old.uri, old.byte_range, old.is_gap), (new.uri, new.byte_range, new.is_gap));
             }

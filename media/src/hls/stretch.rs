@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::attributes::Attributes;
 use super::media_playlist::MediaPlaylist;
-use super::redact::PURGED_URI;
+use super::redact::is_purged;
 use super::text::Span;
 use crate::time::parse_date_time;
 
@@ -124,7 +124,7 @@ impl Meant {
         let hints = playlist.preload_hints();
         let hints = hints.filter(move |_| self.open == wanted);
         let all = segments.chain(parts).chain(hints.map(|hint| hint.uri));
-        all.filter(|uri| *uri != PURGED_URI)
+        all.filter(|uri| !is_purged(uri))
     }
 }
 

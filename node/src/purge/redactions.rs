@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use cache::CacheKey;
 use media::Kind;
-use media::hls::{PURGED_URI, Stretch};
+use media::hls::Stretch;
 use parking_lot::RwLock;
 
 /// The stretches that are gone.
@@ -141,11 +141,9 @@ impl Redactions {
             Kind::MultivariantPlaylist | Kind::MediaPlaylist | Kind::Mpd
         );
         let state = self.state.read();
-        state.above(host, path).any(|one| {
-            (one.is_whole && !is_index)
-                || one.urls.get(key) == Some(&Access::Denied)
-                || path.rsplit('/').next() == Some(PURGED_URI)
-        })
+        state
+            .above(host, path)
+            .any(|one| (one.is_whole && !is_index) || one.urls.get(key) == Some(&Access::Denied))
     }
 
     /// Remembers what a playlist names: `meant` in the stretches, `kept` outside of them; returns what was not
@@ -478,7 +476,6 @@ mod tests {
         assert_eq!(redactions.learn((HOST, LIST), &meant, &kept).len(), 2);
         assert!(redactions.learn((HOST, LIST), &meant, &kept).is_empty());
         assert!(denies(&redactions, "s1.mp4"));
-        assert!(denies(&redactions, PURGED_URI));
         assert!(!denies(&redactions, "all.mp4"));
         assert!(!denies(&redactions, "s3.mp4"));
         assert!(redactions.knows(HOST, LIST, &key("all.mp4")));

@@ -19,9 +19,7 @@ use bytes::{Bytes, BytesMut};
 use cache::{CacheKey, Purge, PurgeTarget, StoredResponse};
 use http::{HeaderMap, header};
 use media::Kind;
-use media::hls::{
-    self, Limits, Meant, MediaPlaylist, PURGED_URI, Playlist, PlaylistError, Stretch,
-};
+use media::hls::{self, Limits, Meant, MediaPlaylist, Playlist, PlaylistError, Stretch};
 use purge_log::{Counts, StreamRange};
 
 use super::apply::{add, plain};
@@ -243,7 +241,7 @@ fn meant_of(
     let others: Vec<Stretch> = others.copied().collect();
     let redactions = &node.purges.redactions;
     let is_gone = |uri: &str| {
-        uri == PURGED_URI
+        hls::is_purged(uri)
             || keys(node, address, [uri])
                 .any(|key| redactions.knows(&address.host, &address.path, &key))
     };
