@@ -17,13 +17,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use media::Kind;
 
 use crate::body::Body;
 use crate::early::{self, Handshake};
 use crate::interim::InterimOutbox;
-use crate::live::{ConnectionHolds, Holder};
+use crate::live::{ConnectionHolds, Holder, PRIORITY};
 use crate::node::Node;
 use crate::record::Record;
 use crate::request::{Client, Request, Wants};
@@ -170,9 +170,6 @@ fn announce_next(node: &Arc<Node>, request: &Request, record: &Record) {
         next_objects::fetch(node, request, cmcd);
     }
 }
-
-/// RFC 9218 5.
-const PRIORITY: HeaderName = HeaderName::from_static("priority");
 
 /// Adds what every response of this node carries.
 fn finish(node: &Node, record: Box<Record>, mut answer: Answer) -> http::Response<Body> {

@@ -90,10 +90,12 @@ pub fn policy_of_playlist(
     match playlist {
         Playlist::Multivariant(multivariant) => {
             let opener = Arc::new(address.clone());
+            let ladder = live::Ladder::of(multivariant);
             for child in multivariant.media_playlists() {
                 if let Some((host, target)) = live::locate_child(node, address, child.uri) {
                     let key = request::key_of_target(&host, &target);
-                    node.hub.openers.learn(&key, &opener);
+                    let urgency = ladder.urgency(&child);
+                    node.hub.openers.learn(&key, &opener, urgency);
                     node.hub.learn(&key, Kind::MediaPlaylist);
                 }
             }

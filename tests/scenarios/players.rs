@@ -104,12 +104,49 @@ fn lb_02_playlists_ask_to_go_before_media_unless_the_origin_knows_better() {
                 assert_eq!(viewer.get(path).await.field("priority"), "u=1", "{path}");
             }
             let media = viewer.get("/live/v0/seg1.m4s").await;
-            assert_eq!(media.field("priority"), "", "the default, 3, is behind");
+            assert_eq!(media.field("priority"), "u=3", "behind both");
         }
         live.add_field("priority", "u=2");
         live.publish();
         pass(Duration::from_millis(100)).await;
         assert_eq!(viewer.get(&playlist(0)).await.field("priority"), "u=2");
+    });
+}
+
+#[test]
+fn lb_02_hx_17_media_of_a_live_stream_is_ranked_by_bit_rate_and_the_rank_reaches_every_tier() {
+    let multivariant = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=6000000\nv1/playlist.m3u8\n\
+                        #EXT-X-STREAM-INF:BANDWIDTH=1000000\nv0/playlist.m3u8\n";
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let fields = [("cache-control", "max-age=60")];
+        origin.serve("/live/main.m3u8", &fields, multivariant);
+        let lives = [0, 1].map(|rendition| Live::start(&origin, &playlist(rendition), 9));
+        for part in ["v0/seg2.1.m4s", "v1/seg2.1.m4s"] {
+            origin.serve(&format!("/live/{part}"), &fields, "media");
+        }
+        let knows_better = [("cache-control", "max-age=60"), ("priority", "u=2")];
+        origin.serve("/live/v1/seg2.0.m4s", &knows_better, "media");
+        let _shield = t.node("shield", &["origin"]);
+        let _edge = t.node("edge", &["shield"]);
+        let viewer = t.viewer("edge");
+        viewer.get("/live/main.m3u8").await;
+        for rendition in [0, 1] {
+            viewer.get(&playlist(rendition)).await;
+        }
+        lives.iter().for_each(Live::publish);
+        pass(Duration::from_millis(100)).await;
+        for (path, urgency) in [
+            ("/live/v0/seg2.1.m4s", "u=3"),
+            ("/live/v1/seg2.1.m4s", "u=4"),
+            ("/live/v1/seg2.0.m4s", "u=2"),
+        ] {
+            for node in ["edge", "shield"] {
+                let media = t.viewer(node).get(path).await;
+                assert_eq!(media.status, StatusCode::OK, "{path} of {node}");
+                assert_eq!(media.field("priority"), urgency, "{path} of {node}");
+            }
+        }
     });
 }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::begun::Begun;
 use crate::coding;
 use crate::interim::InterimSink;
-use crate::live::Address;
+use crate::live::{Address, PRIORITY};
 use crate::node::Node;
 use crate::purge::{MINIMUM, Verdict};
 use crate::request::{self, CDN_LOOP, Request};
@@ -376,6 +376,10 @@ impl FillOrder {
             headers.remove(of_one_hop);
         }
         date_if_missing(&mut headers, response_time);
+        if let Some(urgency) = node.hub.urgency(&self.key) {
+            // LB-02: the origin may know better.
+            headers.entry(PRIORITY).or_insert(urgency.field());
+        }
         let stored = StoredResponse {
             status,
             headers,

@@ -1,7 +1,6 @@
 //! What a playlist says about its children: which URIs are parts, and which are hinted.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use cache::CacheKey;
 use media::Kind;
@@ -9,6 +8,7 @@ use media::hls::{HintKind, MediaPlaylist};
 use media::uri::Resolved;
 
 use super::gate::PartEnds;
+use super::hub::AtEdge;
 use super::rendition::Address;
 use crate::fill::{self, FillOrder};
 use crate::node::Node;
@@ -29,8 +29,8 @@ pub(super) struct Children {
     maps: Vec<CacheKey>,
     /// The newest decryption keys.
     keys: Vec<CacheKey>,
-    /// How often something new comes.
-    pace: Duration,
+    /// How often something new comes, and how urgent it is.
+    edge: AtEdge,
 }
 
 #[derive(Debug)]
@@ -91,23 +91,26 @@ impl Children {
             segments,
             maps,
             keys: keys(address, playlist, rules),
-            pace: playlist.part_target().unwrap_or(target / 2),
+            edge: AtEdge {
+                pace: playlist.part_target().unwrap_or(target / 2),
+                urgency: node.hub.openers.urgency(&address.key()).unwrap_or_default(),
+            },
         }
     }
 
     /// CA-01: what a URI is comes from the playlist that names it, not from its extension.
     pub(super) fn learn(&self, node: &Node) {
         for key in &self.segments {
-            node.hub.learn_at_edge(key, Kind::Segment, self.pace);
+            node.hub.learn_at_edge(key, Kind::Segment, self.edge);
         }
         for key in &self.parts {
-            node.hub.learn_at_edge(key, Kind::Part, self.pace);
+            node.hub.learn_at_edge(key, Kind::Part, self.edge);
         }
         for key in &self.keys {
             node.hub.learn(key, Kind::Key);
         }
         for hint in self.hinted.iter().filter(|hint| hint.kind != Kind::Segment) {
-            node.hub.learn_at_edge(&hint.key, hint.kind, self.pace);
+            node.hub.learn_at_edge(&hint.key, hint.kind, self.edge);
         }
     }
 

@@ -17,6 +17,7 @@ use super::patience::Patience;
 use super::rendition::Rendition;
 use super::reopen::Openers;
 use super::runs::Runs;
+use super::urgency::MediaUrgency;
 use super::viewer_uris::SeenUris;
 use crate::node::LiveConfig;
 
@@ -50,8 +51,17 @@ pub struct Hub {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Learned {
     kind: Kind,
-    /// Of what is at the live edge: how often something new comes.
-    pace: Option<Duration>,
+    /// Of what is at the live edge.
+    edge: Option<AtEdge>,
+}
+
+/// What is known of media at the live edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AtEdge {
+    /// How often something new comes.
+    pub(super) pace: Duration,
+    /// How urgent it is among the media of its presentation.
+    pub(super) urgency: MediaUrgency,
 }
 
 impl Hub {
@@ -118,18 +128,23 @@ impl Hub {
 
     /// Returns how often something new comes, if `key` is at the edge of a live playlist.
     pub(crate) fn pace(&self, key: &CacheKey) -> Option<Duration> {
-        self.learned.get(key)?.pace
+        Some(self.learned.get(key)?.edge?.pace)
+    }
+
+    /// Returns how urgent `key` is, if it is media at the edge of a live playlist.
+    pub(crate) fn urgency(&self, key: &CacheKey) -> Option<MediaUrgency> {
+        Some(self.learned.get(key)?.edge?.urgency)
     }
 
     /// Remembers what a playlist says `key` is.
     pub fn learn(&self, key: &CacheKey, kind: Kind) {
-        self.remember(key, Learned { kind, pace: None });
+        self.remember(key, Learned { kind, edge: None });
     }
 
-    /// Remembers what `key` is, at the edge of a playlist in which something new comes every `pace`.
-    pub(super) fn learn_at_edge(&self, key: &CacheKey, kind: Kind, pace: Duration) {
-        let pace = Some(pace);
-        self.remember(key, Learned { kind, pace });
+    /// Remembers what `key` is, at the edge of a live playlist.
+    pub(super) fn learn_at_edge(&self, key: &CacheKey, kind: Kind, edge: AtEdge) {
+        let edge = Some(edge);
+        self.remember(key, Learned { kind, edge });
     }
 
     fn remember(&self, key: &CacheKey, learned: Learned) {

@@ -25,6 +25,7 @@ mod poll;
 mod rendition;
 mod reopen;
 mod runs;
+mod urgency;
 mod version;
 mod viewer_uris;
 
@@ -34,6 +35,7 @@ pub use hub::Hub;
 pub(crate) use poll::{can_be_followed, version_of};
 pub use rendition::{Address, Phase, Rendition};
 pub(crate) use runs::MARK as RUN_MARK;
+pub(crate) use urgency::{Ladder, PRIORITY};
 pub use version::Version;
 pub(crate) use viewer_uris::{Audience, judge as judge_audience};
 

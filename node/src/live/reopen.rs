@@ -18,6 +18,7 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use super::rendition::Address;
+use super::urgency::MediaUrgency;
 use crate::fill::{self, Asked, FillOrder};
 use crate::node::Node;
 use crate::request::{self, Request};
@@ -25,7 +26,7 @@ use crate::request::{self, Request};
 /// Which multivariant playlist named which rendition, most recently.
 #[derive(Debug)]
 pub(crate) struct Openers {
-    by_rendition: Cache<CacheKey, Arc<Address>>,
+    by_rendition: Cache<CacheKey, (Arc<Address>, MediaUrgency)>,
 }
 
 impl Default for Openers {
@@ -39,13 +40,18 @@ impl Default for Openers {
 impl Openers {
     /// Returns the playlist that named the rendition of this key.
     pub(super) fn of(&self, rendition: &CacheKey) -> Option<Arc<Address>> {
-        self.by_rendition.get(rendition)
+        Some(self.by_rendition.get(rendition)?.0)
     }
 
-    /// Remembers that the playlist at `opener` names the rendition of this key.
-    pub(crate) fn learn(&self, rendition: &CacheKey, opener: &Arc<Address>) {
+    /// Returns how urgent the media of this rendition is among that of its presentation.
+    pub(super) fn urgency(&self, rendition: &CacheKey) -> Option<MediaUrgency> {
+        Some(self.by_rendition.get(rendition)?.1)
+    }
+
+    /// Remembers that the playlist at `opener` names the rendition of this key, and how urgent its media is.
+    pub(crate) fn learn(&self, rendition: &CacheKey, opener: &Arc<Address>, urgency: MediaUrgency) {
         self.by_rendition
-            .insert(rendition.clone(), Arc::clone(opener));
+            .insert(rendition.clone(), (Arc::clone(opener), urgency));
     }
 }
 
@@ -59,7 +65,7 @@ pub(super) fn may_be_over(status: StatusCode) -> bool {
 /// Renditions of one presentation that lose their session at the same moment share one request. What comes
 /// of it shows when the media playlist is asked for again.
 pub(super) async fn reopen(node: &Arc<Node>, address: &Address) {
-    let Some(opener) = node.hub.openers.by_rendition.get(&address.key()) else {
+    let Some(opener) = node.hub.openers.of(&address.key()) else {
         return;
     };
     let target = request::path_and_query(&opener.path, &opener.query);
