@@ -41,6 +41,8 @@ struct State {
     /// Codes every playlist with gzip, whatever was asked for.
     is_coded: bool,
     fields: Vec<(&'static str, String)>,
+    /// Lines at the end of every playlist.
+    lines: Vec<String>,
 }
 
 /// A session that has to be opened before anything is answered.
@@ -71,6 +73,7 @@ impl Live {
             lost: 0,
             is_coded: false,
             fields: Vec::new(),
+            lines: Vec::new(),
         };
         let live = Self {
             state: Arc::new(watch::Sender::new(state)),
@@ -165,6 +168,13 @@ impl Live {
         let value = value.to_owned();
         self.state
             .send_modify(|state| state.fields.push((name, value.clone())));
+    }
+
+    /// Adds a line to the end of every playlist.
+    pub fn add_line(&self, line: &str) {
+        let line = line.to_owned();
+        self.state
+            .send_modify(|state| state.lines.push(line.clone()));
     }
 
     /// Returns the present playlist.
@@ -277,6 +287,10 @@ impl State {
             let hint = self.name_of(self.parts);
             writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{hint}\"")
                 .expect("writing to a string");
+        }
+        for line in &self.lines {
+            text.push_str(line);
+            text.push('\n');
         }
         text
     }

@@ -151,6 +151,45 @@ fn lb_02_hx_17_media_of_a_live_stream_is_ranked_by_bit_rate_and_the_rank_reaches
 }
 
 #[test]
+fn fm_24_lt_04_a_report_says_what_each_node_has_of_the_sibling_and_not_what_its_origin_will_have() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let lives = [0, 1].map(|rendition| Live::start(&origin, &playlist(rendition), 9));
+        let ahead = "#EXT-X-RENDITION-REPORT:URI=\"../v1/playlist.m3u8\",LAST-MSN=2,LAST-PART=3";
+        lives[0].add_line(ahead);
+        let _shield = t.node("shield", &["origin"]);
+        let _edge = t.node("edge", &["shield"]);
+        let viewer = t.viewer("edge");
+        let unknown = viewer.get(&playlist(0)).await;
+        assert!(
+            unknown.text().contains(ahead),
+            "nobody here has the sibling"
+        );
+        viewer.get(&playlist(1)).await;
+        lives[0].publish();
+        pass(Duration::from_millis(100)).await;
+        for node in ["edge", "shield"] {
+            let text = t.viewer(node).get(&playlist(0)).await;
+            let text = text.text();
+            assert!(text.contains("seg2.1.m4s"), "{node}");
+            assert!(text.contains("LAST-MSN=2,LAST-PART=0\n"), "{node}: {text}");
+        }
+        // What the report says is here: nobody waits for it.
+        let began = Instant::now();
+        let target = format!("{}?_HLS_msn=2&_HLS_part=0", playlist(1));
+        assert_eq!(viewer.get(&target).await.status, StatusCode::OK);
+        assert!(began.elapsed() < Duration::from_millis(100));
+        lives[1].publish_many(3);
+        pass(Duration::from_millis(100)).await;
+        lives[0].publish();
+        pass(Duration::from_millis(100)).await;
+        let text = viewer.get(&playlist(0)).await;
+        let text = text.text();
+        assert!(text.contains("LAST-MSN=2,LAST-PART=3\n"), "{text}");
+    });
+}
+
+#[test]
 fn ll_28_a_list_of_assets_that_takes_twenty_seconds_is_waited_for_and_is_one_players() {
     cdn(|t| async move {
         let origin = t.origin("origin");

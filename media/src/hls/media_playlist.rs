@@ -177,6 +177,19 @@ impl MediaPlaylist {
         }
     }
 
+    /// Returns what a report of the playlist says is last in it (rfc8216bis 4.4.5.4): a part where it has parts, also
+    /// if the segment that it ends is complete.
+    pub fn reported_position(&self) -> Option<Position> {
+        let last = self.last_position()?;
+        let of_last = self.segments.len().checked_sub(1)?;
+        let parts = self.parts.iter().rev();
+        let parts = parts.take_while(|part| part.parent as usize == of_last);
+        match (last.part_index, parts.count().checked_sub(1)) {
+            (None, Some(part)) => Some(Position::part(last.msn, part_number(part))),
+            _ => Some(last),
+        }
+    }
+
     /// Returns what a blocking reload for the next change asks for.
     ///
     /// With parts: the part after the last, or part zero of the next segment if the open segment has

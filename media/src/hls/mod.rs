@@ -6,6 +6,7 @@
 //!                                       ├─► delta_update (the short form of a version)
 //!                                       ├─► redact       (a version without what was purged)
 //!                                       ├─► Joint        (a stream that began again, as its own continuation)
+//!                                       ├─► with_reports (what it says of its siblings, as it is here)
 //!                                       └─► Rendition    (versions over time)
 //! ```
 //!
@@ -25,6 +26,7 @@ mod playlist;
 mod rebase;
 mod redact;
 mod rendition;
+mod reports;
 mod rows;
 mod server_control;
 mod stretch;
@@ -46,6 +48,7 @@ pub use playlist::{Limits, Playlist, PlaylistError};
 pub use rebase::{Joint, RunNumbers};
 pub use redact::{PURGED_MARK, is_purged, redact};
 pub use rendition::{HintChange, HintedResource, Rendition, Update};
+pub use reports::with_reports;
 pub use server_control::with_server_control;
 pub use stretch::{Meant, Stretch};
 pub use views::{

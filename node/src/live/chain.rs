@@ -16,14 +16,14 @@ use media::hls::{MediaPlaylist, Playlist, Position, Update};
 
 use super::cadence::Cadence;
 use super::children::Children;
-use super::rendition::{Address, Phase, Rendition};
+use super::rendition::{Phase, Rendition};
+use super::shown::as_shown;
 use super::version::Version;
 use super::viewer_uris::Audience;
 use super::{epochs, linter, poll, reopen, runs, viewer_uris};
 use crate::fill::{Ask, HOLD_MARGIN, reload};
 use crate::interim::InterimSink;
 use crate::node::Node;
-use crate::purge;
 use crate::request::{self, Query};
 use crate::respond::Failure;
 use crate::rules::QueryRule;
@@ -478,18 +478,6 @@ fn begin_run(
             false
         }
         _ => false,
-    }
-}
-
-/// Returns a version as viewers are shown it, and whether something was taken away; `None` if it cannot be shown.
-fn as_shown(node: &Node, address: &Address, version: Version) -> Option<(Version, bool)> {
-    let version = match runs::shown(node, address, &version.origin).ok()? {
-        Some((playlist, whole_until)) => version.shown_as(playlist, whole_until),
-        None => version,
-    };
-    match purge::redacted(node, address, &version.playlist).ok()? {
-        None => Some((version, false)),
-        Some(redacted) => Some((version.without(redacted), true)),
     }
 }
 

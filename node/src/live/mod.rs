@@ -25,6 +25,7 @@ mod poll;
 mod rendition;
 mod reopen;
 mod runs;
+mod shown;
 mod urgency;
 mod version;
 mod viewer_uris;
