@@ -42,6 +42,14 @@ const FAULTS = [
       await origin.startEncoder();
     },
   },
+  {
+    // What every player has in its playlist and some have not played yet: it becomes a gap, and 410.
+    fault: "a stretch of the stream is purged",
+    async strike({ tiers }) {
+      const date = (secondsAgo) => new Date(Date.now() - secondsAgo * 1000).toISOString();
+      await tiers.purge("stream", `${tiers.base}/live/`, "--from", date(8), "--to", date(4));
+    },
+  },
 ];
 
 export async function playFaults(binary, seconds, only, check) {

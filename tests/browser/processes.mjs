@@ -4,7 +4,7 @@
 // parent leaves before it. Ports are free ones; certificates are made on the spot.
 
 import { spawn } from "node:child_process";
-import { createHash, X509Certificate } from "node:crypto";
+import { createHash, randomBytes, X509Certificate } from "node:crypto";
 import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -136,10 +136,11 @@ export async function startDemo(binary, viewers = 4) {
 export async function startTiers(binary, origin, rules = "") {
   const folder = mkdtempSync(join(tmpdir(), "seawall-players-"));
   const [shieldPort, edgePort] = await freePorts(2);
+  const purges = await startPurgeApi(binary, folder);
   const pin = await makeCertificate(folder);
   const shieldFile = join(folder, "shield.toml");
   const edgeFile = join(folder, "edge.toml");
-  const log = (name) => `[access_log]\npath = "${join(OUT, `${name}.log`)}"\n`;
+  const log = (name) => `[access_log]\npath = "${join(OUT, `${name}.log`)}"\n[[purge_log]]\nname = "purges"\nurl = "${purges.feed}"\n`;
   writeFileSync(shieldFile, `name = "shield"\n[listen]\nhttp = ["127.0.0.1:${shieldPort}"]\nworkers = 1\n[store]\nmemory = "256MiB"\n`
     + `${log("shield")}${rules}[[origin]]\nname = "origin"\nurl = "${origin}"\n`);
   writeFileSync(edgeFile, `name = "edge"\n[listen]\nhttps = ["127.0.0.1:${edgePort}"]\ncertificate = "certificate.pem"\nkey = "key.pem"\nworkers = 1\n`
@@ -152,8 +153,28 @@ export async function startTiers(binary, origin, rules = "") {
   const tiers = { shield: await startShield(), base: `https://localhost:${edgePort}`, port: edgePort, pin };
   tiers.edge = start("edge", binary, ["edge", "--config", edgeFile]);
   await listening(tiers.edge, edgePort);
+  tiers.purge = purges.purge;
   tiers.startShield = async () => { tiers.shield = await startShield(); };
   return tiers;
+}
+
+// The purge API; `purge` resolves when all nodes have applied what its arguments say.
+async function startPurgeApi(binary, folder) {
+  const [port, feedPort] = await freePorts(2);
+  const [config, secret] = ["purge-api.toml", "purge.key"].map((name) => join(folder, name));
+  writeFileSync(secret, randomBytes(32).toString("hex"), { mode: 0o600 });
+  writeFileSync(config, `[listen]\naddress = "127.0.0.1:${port}"\n[private]\naddress = "127.0.0.1:${feedPort}"\n`
+    + `[journal]\npath = "purges.redb"\n[audit]\npath = "audit.jsonl"\n`
+    + `[[principal]]\nname = "operator"\nhosts = ["*"]\nverbs = ["stream", "read"]\nkey = [{ id = "operator", kind = "hmac", file = "purge.key" }]\n`);
+  const api = start("purge-api", binary, ["purge-api", "--config", config]);
+  await listening(api, feedPort);
+  const purge = async (...what) => {
+    const given = ["--api", `http://127.0.0.1:${port}`, "--key-id", "operator", "--key-file", secret, "--wait", "5s"];
+    const process = start("purge", binary, ["purge", ...given, ...what]);
+    const code = await process.ended;
+    if (code !== 0) throw new Error(`the purge was not applied (${code}); see out/purge.err`);
+  };
+  return { feed: `http://127.0.0.1:${feedPort}`, purge };
 }
 
 // Makes a certificate for localhost; returns the pin by which Chromium is told to trust it over QUIC.
