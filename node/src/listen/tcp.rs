@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::activity::{Activity, CountedBody, Overdue, WatchedIo};
 use super::answer::Answerer;
 use super::gather::gathering;
-use super::records::{Gate, holding};
+use super::records::filling;
 use super::{ListenLimits, limits};
 use crate::clock::Clock;
 use crate::exchange::{Exchange, Peer, Protocol};
@@ -110,7 +110,7 @@ pub(super) async fn serve_tls<IO, S>(
 {
     let shaken = tokio::select! {
         // Boxed here and below: a task has room for the largest that it may become, and this one is idle for hours.
-        shaken = Box::pin(timeout(limits.head_timeout, acceptor.accept(Gate::open(io)))) => shaken,
+        shaken = Box::pin(timeout(limits.head_timeout, acceptor.accept(io))) => shaken,
         () = tasks.ending() => return,
     };
     let Ok(Ok(stream)) = shaken else {
@@ -136,7 +136,7 @@ pub(super) async fn serve_tls<IO, S>(
         tasks,
     };
     if protocol == Protocol::Http2 {
-        let (io, sender) = holding(stream);
+        let (io, sender) = filling(stream);
         let served = connection.serve(io, Bytes::new(), |cx| sender.send(cx));
         Box::pin(served).await;
     } else {
