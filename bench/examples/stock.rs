@@ -14,7 +14,7 @@ use http::{Response, StatusCode};
 use tokio::task::JoinSet;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Serves three bodies from memory over HTTP/3 until interrupted.
 #[derive(Debug, Parser)]

@@ -18,7 +18,7 @@ use node::{Body, Exchange, Peer, Upload};
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Serves three bodies from memory over HTTP/1.1, HTTP/2 and HTTP/3 until interrupted.
 #[derive(Debug, Parser)]

@@ -20,7 +20,7 @@ use cache::{CHUNK_BYTES_MAX, CacheKey, GrowingBody, Reservation, Store, StoredRe
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const MIB: u64 = 1024 * 1024;
 const BUDGET_BYTES: u64 = 512 * MIB;

@@ -18,7 +18,7 @@ use cache::{CacheKey, Change, GrowingBody, Purge, PurgeTarget, Store, StoredResp
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const STORED: u64 = 1_000_000;
 /// Responses that are made before they are inserted together.

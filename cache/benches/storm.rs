@@ -22,7 +22,7 @@ use cache::{CacheKey, GrowingBody, Purge, PurgeTarget, Store, StoredResponse, Va
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const STORED: u64 = 100_000;
 const PURGES_PER_SECOND: u64 = 10_000;

@@ -25,9 +25,9 @@ use clap::Parser;
 use arguments::{Arguments, Command};
 use values::Misuse;
 
-// Small HTTP/3 responses cost about 15 % less with it than with the system's allocator.
+// TLS records are written into memory that is still in a near cache: decision 0017.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
