@@ -10,6 +10,31 @@ use bytes::Bytes;
 ///
 /// `value` needs no escaping. `None` if it is no start tag.
 pub(super) fn with_attribute(tag: &str, name: &str, value: &str) -> Option<String> {
+    let (span, before, after) = match place_of(tag, name)? {
+        Place::Value(span) => (span, String::new(), ""),
+        Place::None(at) => (at..at, format!(" {name}=\""), "\""),
+    };
+    let (left, right) = (tag.get(..span.start)?, tag.get(span.end..)?);
+    Some(format!("{left}{before}{value}{after}{right}"))
+}
+
+/// Returns the value of an attribute of a start tag as it is written, with its entities.
+pub(super) fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
+    match place_of(tag, name)? {
+        Place::Value(span) => tag.get(span),
+        Place::None(_) => None,
+    }
+}
+
+/// Where an attribute stands in a start tag.
+enum Place {
+    /// Its value is there.
+    Value(Range<usize>),
+    /// It would have to be inserted here.
+    None(usize),
+}
+
+fn place_of(tag: &str, name: &str) -> Option<Place> {
     let name_end = tag.find(|c: char| c.is_ascii_whitespace() || matches!(c, '/' | '>'))?;
     let mut at = name_end;
     loop {
@@ -17,8 +42,7 @@ pub(super) fn with_attribute(tag: &str, name: &str, value: &str) -> Option<Strin
         at += rest.len() - rest.trim_ascii_start().len();
         let rest = tag.get(at..)?;
         if rest.starts_with(['/', '>']) {
-            let (before, after) = tag.split_at_checked(name_end)?;
-            return Some(format!("{before} {name}=\"{value}\"{after}"));
+            return Some(Place::None(name_end));
         }
         let (attribute, _) = rest.split_once('=')?;
         let quote_at = at + rest.find(['"', '\''])?;
@@ -26,8 +50,7 @@ pub(super) fn with_attribute(tag: &str, name: &str, value: &str) -> Option<Strin
         let value_at = quote_at + 1;
         let value_end = value_at + tag.get(value_at..)?.find(quote)?;
         if attribute.trim_ascii() == name {
-            let (before, after) = (tag.get(..value_at)?, tag.get(value_end..)?);
-            return Some(format!("{before}{value}{after}"));
+            return Some(Place::Value(value_at..value_end));
         }
         at = value_end + 1;
     }

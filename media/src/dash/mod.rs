@@ -11,6 +11,7 @@ mod limits;
 mod mpd;
 mod parser;
 mod patch;
+mod rebase;
 mod template;
 mod timeline;
 mod trim;
@@ -22,6 +23,7 @@ pub use mpd::{
     TimelineRun, UtcTiming,
 };
 pub use patch::Patch;
+pub use rebase::{Crossing, PeriodBefore, Rebase};
 pub use template::{Addressed, Template, TemplateError};
 pub use timeline::Continuation;
 pub use trim::{NAMES_MAX, named_between, trim};

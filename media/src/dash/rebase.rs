@@ -1,0 +1,295 @@
+//! Showing a presentation that began again as the continuation of what players have.
+//!
+//! ```text
+//! shown before    availability starts 10:00                              Period "0" from 0 s
+//! the run         availability starts 11:30                              Period "0" from 0 s
+//! shown           availability starts 10:00   Period "0" from 0 s, then  Period "0.MARK" from 5400 s
+//! ```
+//!
+//! A *run* is what one start of one packager counts. Its periods are moved by the difference of the availability starts,
+//! so every segment is available exactly when the run says, and the presentation time of players goes on. Its
+//! segment URIs get a mark: names that come again name something else. Called by the node, once per version. Deliberately
+//! not here: what the mark is, and what becomes of the segments of the run before.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::reader::Reader;
+
+use super::edit::{applied, attribute, with_attribute};
+use super::mpd::Mpd;
+use crate::time::format_date_time;
+
+/// How a run is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebase {
+    /// The availability start that players were told first, since 1970; whole milliseconds.
+    pub availability_start: Duration,
+    /// What is added to the run's `publishTime`, so that it does not go back.
+    pub published_later: Duration,
+    /// What tells the run's URIs from others: `name=value`, of letters, digits, `_` and `-`.
+    pub parameter: String,
+    /// What tells the run's periods from others: letters and digits.
+    pub period_suffix: String,
+}
+
+/// A period of the run before, which players need to find their way out of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeriodBefore {
+    text: String,
+    start: Duration,
+    /// The namespaces that its names are of.
+    namespaces: Vec<String>,
+}
+
+/// What is said differently while players come over from the run before.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Crossing<'a> {
+    /// The period that players come from.
+    pub before: Option<&'a PeriodBefore>,
+    /// The most of the past that is shown as available.
+    pub window: Option<Duration>,
+}
+
+impl Rebase {
+    /// Returns by how much the periods of `run` are moved; `None` if that would be back.
+    pub fn shift(&self, run_start: Duration) -> Option<Duration> {
+        run_start.checked_sub(self.availability_start)
+    }
+
+    /// Returns the text of a version of a run as players are shown it.
+    ///
+    /// `run_start` is its availability start, for a version that has ended and says none any more. Patch locations leave: their
+    /// patches are for the text as it was. `None` if that cannot be said in this MPD: where a segment is named by
+    /// anything but a `SegmentTemplate`, something is on another server (`xlink:href`), or a period has no start.
+    pub fn rewrite(&self, run: &Mpd, run_start: Duration, crossing: Crossing<'_>) -> Option<Bytes> {
+        let source = std::str::from_utf8(&run.text).ok()?;
+        let shift = self.shift(run.availability_start.unwrap_or(run_start))?;
+        let is_named = |one: &super::mpd::Representation| {
+            one.template
+                .as_ref()
+                .is_some_and(|template| template.media.is_some())
+        };
+        if !run.representations.iter().all(is_named) {
+            return None;
+        }
+        let mut walk = Walk {
+            rebase: self,
+            run,
+            source,
+            shift,
+            crossing,
+            edits: Vec::new(),
+            periods: 0,
+            leaving: None,
+        };
+        let mut reader = Reader::from_str(source);
+        loop {
+            let begin = usize::try_from(reader.buffer_position()).ok()?;
+            let event = reader.read_event().ok()?;
+            let span = begin..usize::try_from(reader.buffer_position()).ok()?;
+            match event {
+                Event::Eof => break,
+                Event::Start(start) => walk.start(&start, span, false)?,
+                Event::Empty(start) => walk.start(&start, span, true)?,
+                Event::End(end) => walk.end(end.local_name().into_inner(), span),
+                _ => {}
+            }
+        }
+        Some(applied(source, walk.edits))
+    }
+}
+
+impl PeriodBefore {
+    /// Returns the last period of an MPD as it is shown; `None` if it does not say when it begins.
+    pub fn last_of(shown: &Mpd) -> Option<Self> {
+        let source = std::str::from_utf8(&shown.text).ok()?;
+        let start = shown.periods.last()?.start?;
+        let mut reader = Reader::from_str(source);
+        let mut depth = 0_usize;
+        let mut namespaces = None;
+        let mut last: Option<(Range<usize>, usize)> = None;
+        loop {
+            let begin = usize::try_from(reader.buffer_position()).ok()?;
+            let event = reader.read_event().ok()?;
+            let end = usize::try_from(reader.buffer_position()).ok()?;
+            match event {
+                Event::Eof => break,
+                Event::Start(element) => {
+                    if depth == 0 {
+                        namespaces = Some(namespaces_of(&element)?);
+                    }
+                    if depth == 1 && element.local_name().into_inner() == "Period" {
+                        last = Some((begin..end, end - begin));
+                    }
+                    depth += 1;
+                }
+                Event::End(element) => {
+                    depth = depth.checked_sub(1)?;
+                    if depth == 1 && element.local_name().into_inner() == "Period" {
+                        last.as_mut()?.0.end = end;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let (span, tag_bytes) = last?;
+        let (tag, rest) = source.get(span)?.split_at_checked(tag_bytes)?;
+        // What it follows is not shown with it.
+        let tag = with_attribute(tag, "start", &iso_duration(start))?;
+        Some(Self {
+            text: format!("{tag}{rest}"),
+            start,
+            namespaces: namespaces?,
+        })
+    }
+}
+
+/// Walks over the text of a run and notes what has to change.
+struct Walk<'a> {
+    rebase: &'a Rebase,
+    run: &'a Mpd,
+    source: &'a str,
+    shift: Duration,
+    crossing: Crossing<'a>,
+    edits: Vec<(Range<usize>, String)>,
+    /// How many periods began.
+    periods: usize,
+    /// Where a patch location begins that leaves.
+    leaving: Option<usize>,
+}
+
+impl Walk<'_> {
+    fn start(&mut self, start: &BytesStart<'_>, span: Range<usize>, is_empty: bool) -> Option<()> {
+        let tag = self.source.get(span.clone())?;
+        if attribute(tag, "xlink:href").is_some() {
+            return None;
+        }
+        match start.local_name().into_inner() {
+            "MPD" => {
+                self.drop_before_of_other_names(start);
+                self.edits.push((span, self.root(tag)?));
+            }
+            "Period" => {
+                let period = self.period(tag)?;
+                self.edits.push((span, period));
+            }
+            "SegmentTemplate" => self.edits.push((span, self.template(tag)?)),
+            "PatchLocation" if is_empty => self.edits.push((span, String::new())),
+            "PatchLocation" => self.leaving = Some(span.start),
+            "SegmentList"
+            | "SegmentURL"
+            | "SegmentBase"
+            | "Initialization"
+            | "BitstreamSwitching"
+            | "RepresentationIndex" => return None,
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn end(&mut self, name: &str, span: Range<usize>) {
+        if name == "PatchLocation"
+            && let Some(begin) = self.leaving.take()
+        {
+            self.edits.push((begin..span.end, String::new()));
+        }
+    }
+
+    /// A period cannot be shown where its names would be of other namespaces.
+    fn drop_before_of_other_names(&mut self, root: &BytesStart<'_>) {
+        let namespaces = namespaces_of(root);
+        self.crossing.before = self
+            .crossing
+            .before
+            .filter(|before| namespaces.as_ref() == Some(&before.namespaces));
+    }
+
+    fn root(&self, tag: &str) -> Option<String> {
+        let mut tag = tag.to_owned();
+        if self.run.availability_start.is_some() {
+            let start = format_date_time(self.rebase.availability_start);
+            tag = with_attribute(&tag, "availabilityStartTime", &start)?;
+        }
+        if let Some(published) = self.run.publish_time {
+            let published = published.checked_add(self.rebase.published_later)?;
+            tag = with_attribute(&tag, "publishTime", &format_date_time(published))?;
+        }
+        if let Some(duration) = self.run.media_presentation_duration {
+            let duration = iso_duration(duration.checked_add(self.shift)?);
+            tag = with_attribute(&tag, "mediaPresentationDuration", &duration)?;
+        }
+        let depth = self.run.time_shift_buffer_depth;
+        if let Some(window) = self.crossing.window
+            && depth.is_none_or(|depth| window < depth)
+        {
+            tag = with_attribute(&tag, "timeShiftBufferDepth", &iso_duration(window))?;
+        }
+        Some(tag)
+    }
+
+    fn period(&mut self, tag: &str) -> Option<String> {
+        let start = self.run.periods.get(self.periods)?.start?;
+        let start = start.checked_add(self.shift)?;
+        let before = match self.crossing.before.filter(|_| self.periods == 0) {
+            Some(before) if before.start < start => format!("{}\n  ", before.text),
+            Some(_) | None => String::new(),
+        };
+        let suffix = &self.rebase.period_suffix;
+        let id = match attribute(tag, "id") {
+            Some(id) if !id.is_empty() => format!("{id}.{suffix}"),
+            Some(_) | None => format!("{}.{suffix}", self.periods),
+        };
+        self.periods += 1;
+        let tag = with_attribute(tag, "id", &id)?;
+        let tag = with_attribute(&tag, "start", &iso_duration(start))?;
+        Some(format!("{before}{tag}"))
+    }
+
+    fn template(&self, tag: &str) -> Option<String> {
+        let mut tag = tag.to_owned();
+        for name in ["media", "initialization", "index", "bitstreamSwitching"] {
+            let Some(uri) = attribute(&tag, name) else {
+                continue;
+            };
+            if uri.contains('#') {
+                return None;
+            }
+            let separator = if uri.contains('?') { "&amp;" } else { "?" };
+            let marked = format!("{uri}{separator}{}", self.rebase.parameter);
+            tag = with_attribute(&tag, name, &marked)?;
+        }
+        Some(tag)
+    }
+}
+
+/// Returns what the names of an element are of, in a fixed order.
+fn namespaces_of(root: &BytesStart<'_>) -> Option<Vec<String>> {
+    let mut namespaces = Vec::new();
+    // The parser has limited their number.
+    for attribute in root.attributes().with_checks(false) {
+        let attribute = attribute.ok()?;
+        let name = attribute.key.into_inner();
+        if name == "xmlns" || name.starts_with("xmlns:") {
+            namespaces.push(format!("{name}={}", attribute.value));
+        }
+    }
+    namespaces.sort_unstable();
+    Some(namespaces)
+}
+
+/// Writes an `xs:duration`, to the nanosecond if it has to be.
+fn iso_duration(duration: Duration) -> String {
+    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
+    if nanoseconds == 0 {
+        return format!("PT{seconds}S");
+    }
+    let fraction = format!("{nanoseconds:09}");
+    format!("PT{seconds}.{}S", fraction.trim_end_matches('0'))
+}
+
+#[cfg(test)]
+#[path = "rebase_tests.rs"]
+mod tests;
