@@ -98,8 +98,14 @@ async fn forward(
     found: Option<Found>,
     reason: ForwardReason,
 ) -> Result<Answer, Failure> {
-    if found.is_none() && node.hub.runs.have_ended(&asked.key, kind) {
-        return Err(Failure::RunEnded);
+    if node.hub.runs.have_ended(&asked.key, kind) {
+        // What a parent would say to this name, or to whether it has changed, is of another run.
+        return match found {
+            Some(Found::MayReplaceErrors(stored)) => {
+                stale(node, request, kind, &stored, Detail::StaleIfError).await
+            }
+            Some(Found::MustBeValidated(_)) | None => Err(Failure::RunEnded),
+        };
     }
     let held = match &found {
         None => dash::hold_if_early(node, request, kind).await?,

@@ -13,6 +13,7 @@ mod collapsing;
 mod dash;
 mod dash_clock;
 mod dash_patch;
+mod dash_restart;
 mod early;
 mod epochs;
 mod faults;

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use cache::{Change, StoredResponse};
 use media::Kind;
 
 use crate::fill::HOLD_MARGIN;
@@ -50,6 +51,27 @@ pub(crate) async fn hold_if_early(
 pub(crate) fn pace(node: &Node, host: &str, target: &str) -> Option<Duration> {
     let now = node.clock.now().duration_since(SystemTime::UNIX_EPOCH);
     node.mpds.pace(host, target, now.unwrap_or_default())
+}
+
+/// Lets the MPDs be asked for again by which the segment at `target` should be there, which a parent has not: the
+/// presentation may have begun again.
+pub(crate) fn doubt(node: &Node, host: &str, target: &str) {
+    let now = node.clock.now();
+    let since_1970 = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let uptime = node.clock.uptime();
+    for (key, known) in node.mpds.by_which_is_new(host, target, since_1970) {
+        if known.is_doubted(uptime) {
+            node.store.change(&key, |_, stored| {
+                let doubted = StoredResponse {
+                    stale_while_revalidate: Duration::ZERO,
+                    ..stored.made_stale(now)
+                };
+                Change::Replace(Arc::new(doubted))
+            });
+        }
+    }
 }
 
 /// Invariant 11: a child gives up sooner than a viewer.

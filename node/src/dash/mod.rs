@@ -14,11 +14,13 @@ mod clock;
 mod early;
 mod mpds;
 mod patches;
+mod runs;
 mod time;
 
 pub(crate) use clock::{with_clock, with_clock_of_mpd};
-pub(crate) use early::{hold_if_early, pace};
-pub(crate) use mpds::{Known, Mpds, joined};
+pub(crate) use early::{doubt, hold_if_early, pace};
+pub(crate) use mpds::{Known, Mpds, Published, joined};
 pub(crate) use patches::Shown;
+pub(crate) use runs::{is_of_run_before, shown};
 pub use time::TIME_PATH;
 pub(crate) use time::tell;

@@ -12,6 +12,7 @@ use media::dash::{Addressed, Continuation, Mpd, Representation};
 use moka::sync::Cache;
 
 use super::patches::Patches;
+use super::runs::Runs;
 use crate::fill::Begun;
 use crate::live::{self, Address};
 use crate::node::Node;
@@ -25,6 +26,8 @@ pub(crate) struct Mpds {
     directories: Cache<CacheKey, Arc<Vec<CacheKey>>>,
     /// Their patches.
     pub(crate) patches: Patches,
+    /// What began again of them.
+    pub(crate) runs: Runs,
     /// What tells the time of origins to players.
     clocks: Cache<CacheKey, ()>,
 }
@@ -32,15 +35,28 @@ pub(crate) struct Mpds {
 /// An MPD as it was last shown.
 #[derive(Debug)]
 pub(crate) struct Known {
-    /// What it says.
+    /// What it says as it is shown.
     pub(crate) mpd: Mpd,
+    /// When its origin says that it was published.
+    pub(crate) published: Published,
     /// The response it came in.
     pub(crate) response: Arc<StoredResponse>,
     /// When the fill began that brought it: a purge since then means that it is not shown again.
     pub(crate) begun: Begun,
     /// When a parent last answered with it, by the node's uptime in milliseconds.
     confirmed: AtomicU64,
+    /// When it was last doubted, by the node's uptime in milliseconds; zero if it never was.
+    doubted: AtomicU64,
     named: Vec<Named>,
+}
+
+/// When an origin says that a version was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// The availability start of its run.
+    pub(crate) start: Option<Duration>,
+    /// When the version was published.
+    pub(crate) at: Option<Duration>,
 }
 
 /// Where the segments of a representation are.
@@ -72,6 +88,7 @@ impl Default for Mpds {
                 .time_to_idle(IDLE_AFTER)
                 .build(),
             patches: Patches::default(),
+            runs: Runs::default(),
             clocks: Cache::builder()
                 .max_capacity(CLOCKS_MAX)
                 .time_to_live(CLOCKS_FOR)
@@ -108,7 +125,7 @@ impl Mpds {
         &self,
         node: &Node,
         (key, address): (&CacheKey, &Address),
-        mpd: Mpd,
+        (mpd, published): (Mpd, Published),
         response: Arc<StoredResponse>,
         begun: Begun,
     ) {
@@ -123,9 +140,11 @@ impl Mpds {
             .learn(node, (key, address), &mpd.patch_locations);
         let known = Known {
             mpd,
+            published,
             response,
             begun,
             confirmed: AtomicU64::new(milliseconds(node.clock.uptime())),
+            doubted: AtomicU64::new(0),
             named,
         };
         self.known.insert(key.clone(), Arc::new(known));
@@ -169,25 +188,52 @@ impl Mpds {
         soonest
     }
 
+    /// Returns the MPDs by which the segment at `target` should be there at `now`, and is one of the newest.
+    pub(super) fn by_which_is_new(
+        &self,
+        host: &str,
+        target: &str,
+        now: Duration,
+    ) -> Vec<(CacheKey, Arc<Known>)> {
+        let directory = request::key_of(host, directory(target), "");
+        let Some(listed) = self.directories.get(&directory) else {
+            return Vec::new();
+        };
+        let known = listed
+            .iter()
+            .filter_map(|key| Some((key.clone(), self.known.get(key)?)));
+        known
+            .filter(|(_, known)| known.pace(target, now).is_some())
+            .collect()
+    }
+
     /// Returns the duration of the segment at `target`, if it is one of the newest that an MPD names at `now`.
     pub(crate) fn pace(&self, host: &str, target: &str, now: Duration) -> Option<Duration> {
         let directory = request::key_of(host, directory(target), "");
         let listed = self.directories.get(&directory)?;
         let mut known = listed.iter().filter_map(|key| self.known.get(key));
-        known.find_map(|known| {
-            known.named.iter().find_map(|named| {
-                let (representation, segment) = known.segment(named, target)?;
-                if let Some(continuation) = &named.continuation {
-                    return continuation.pace(segment, NEWEST_SEGMENTS, now);
-                }
-                let number = segment.number?;
-                let last = known.mpd.last_available(representation, now)?;
-                let is_new = number.saturating_sub(1) <= last
-                    && last.saturating_sub(number) < u64::from(NEWEST_SEGMENTS);
-                let duration = representation.template.as_ref()?.segment_duration()?;
-                is_new.then_some(duration)
-            })
-        })
+        known.find_map(|known| known.pace(target, now))
+    }
+}
+
+impl Published {
+    /// Returns when an origin says that `mpd` was published.
+    pub(crate) fn of(mpd: &Mpd) -> Self {
+        Self {
+            start: mpd.availability_start,
+            at: mpd.publish_time,
+        }
+    }
+
+    /// Returns whether `mpd` is older than the version that this is of, which is shown as `shown`.
+    pub(crate) fn is_after(self, mpd: &Mpd, shown: &Mpd) -> bool {
+        let as_published = Mpd {
+            availability_start: self.start,
+            publish_time: self.at,
+            presentation: shown.presentation,
+            ..Mpd::default()
+        };
+        mpd.is_older_than(&as_published)
     }
 }
 
@@ -202,6 +248,32 @@ impl Known {
     pub(crate) fn unconfirmed_for(&self, uptime: Duration) -> Duration {
         let confirmed = Duration::from_millis(self.confirmed.load(Ordering::Relaxed));
         uptime.saturating_sub(confirmed)
+    }
+
+    /// Returns whether it is to be doubted, by `uptime`: not again before long.
+    pub(super) fn is_doubted(&self, uptime: Duration) -> bool {
+        let now = milliseconds(uptime).max(1);
+        let last = self.doubted.load(Ordering::Relaxed);
+        (last == 0 || now.saturating_sub(last) >= milliseconds(DOUBTED_EVERY))
+            && (self.doubted)
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Returns the duration of the segment at `target`, if it is one of the newest at `now`.
+    fn pace(&self, target: &str, now: Duration) -> Option<Duration> {
+        self.named.iter().find_map(|named| {
+            let (representation, segment) = self.segment(named, target)?;
+            if let Some(continuation) = &named.continuation {
+                return continuation.pace(segment, NEWEST_SEGMENTS, now);
+            }
+            let number = segment.number?;
+            let last = self.mpd.last_available(representation, now)?;
+            let is_new = number.saturating_sub(1) <= last
+                && last.saturating_sub(number) < u64::from(NEWEST_SEGMENTS);
+            let duration = representation.template.as_ref()?.segment_duration()?;
+            is_new.then_some(duration)
+        })
     }
 
     /// Returns the representation and the name of the segment at `target`, if it is one of `named`.
@@ -284,6 +356,9 @@ const MPDS_PER_DIRECTORY_MAX: usize = 8;
 
 /// Segments that players at the live edge still ask for: most of them stay three behind.
 const NEWEST_SEGMENTS: u32 = 4;
+
+/// An MPD whose newest segments are not there is asked for again no sooner than this.
+const DOUBTED_EVERY: Duration = Duration::from_secs(1);
 
 /// Representations of one MPD whose segments are known.
 const REPRESENTATIONS_MAX: usize = 64;

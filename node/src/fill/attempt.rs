@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::Filled;
@@ -73,6 +74,9 @@ pub(super) async fn arrive(node: &Arc<Node>, order: &FillOrder) -> Arrived {
             }
             Ok(_) | Err(_) => {}
         }
+        if stumbles.is_some() && is_missing(&attempted) {
+            dash::doubt(node, &order.host, &order.target);
+        }
         return match attempted {
             Ok(arrived) => arrived,
             Err((Trouble::Failed(failure), _)) => Arrived::Once(Filled::Failed(failure)),
@@ -125,6 +129,17 @@ fn is_trouble_that_passes(attempted: &Attempted) -> bool {
             matches!(failure, Failure::ParentBroken | Failure::ParentUnreachable)
         }
     }
+}
+
+/// Whether a parent says that there is no such thing.
+fn is_missing(attempted: &Attempted) -> bool {
+    let status = match attempted {
+        Ok(Arrived::Growing(stored, ..)) => stored.status,
+        Ok(Arrived::Complete(_, status)) => *status,
+        Ok(Arrived::Once(Filled::Response(brought))) => brought.status,
+        Ok(Arrived::Once(_)) | Err(_) => return false,
+    };
+    status == StatusCode::NOT_FOUND
 }
 
 /// Attempts once; where that is late for the live edge, attempts a second time beside it.

@@ -21,7 +21,7 @@ use super::order::FillOrder;
 use super::patch::{policy_of_shown, take_patch};
 use super::pump::{Arrived, complete};
 use super::{Brought, Filled};
-use crate::dash::{self, Known};
+use crate::dash::{self, Known, Published};
 use crate::live::Address;
 use crate::node::Node;
 use crate::purge;
@@ -53,7 +53,7 @@ pub(super) async fn read_mpd(
         Err(_) => None,
     };
     if let Some(mpd) = &mpd
-        && let Some(shown) = newer_one_shown(node, order, mpd)
+        && let Some(shown) = newer_one_shown(node, order, address, mpd)
     {
         return Ok(Arrived::Once(Filled::Response(Brought {
             status: shown.response.status,
@@ -61,9 +61,12 @@ pub(super) async fn read_mpd(
             refusal: Some(Uncacheable::NoLifetime),
         })));
     }
+    let published = mpd.as_ref().map(Published::of);
+    let mpd = mpd.map(|mpd| dash::shown(node, &order.key, address, mpd, &mut head.headers));
     let text = match &mpd {
         Some(mpd) => {
             let fields = &mut head.headers;
+            let text = mpd.text.clone();
             let text = purge::redacted_mpd(node, address, mpd, fields)?.unwrap_or(text);
             dash::with_clock(node, address, mpd, text, fields)
         }
@@ -76,12 +79,12 @@ pub(super) async fn read_mpd(
     let of_text = GrowingBody::full(text.clone());
     let judged = order.judge(node, asked_at, head.status, &head.headers, of_text);
     let arrived = complete(node, &order, judged, text);
-    if let Some(mpd) = mpd
+    if let Some(shown) = mpd.zip(published)
         && let Some(response) = response_of(&arrived)
-        && mpd.availability_start.is_some()
+        && shown.0.availability_start.is_some()
     {
         let at = (&order.key, address);
-        node.mpds.show(node, at, mpd, response, order.begun);
+        node.mpds.show(node, at, shown, response, order.begun);
     }
     Ok(arrived)
 }
@@ -99,10 +102,17 @@ pub(super) fn of_known(node: &Node, order: &FillOrder) -> Option<FillOrder> {
 ///
 /// One of several origins may lag, and a player must not see time run backwards. An older version that is
 /// all there is for longer than errors are ridden out is a presentation that its operator took back.
-fn newer_one_shown(node: &Node, order: &FillOrder, mpd: &Mpd) -> Option<Arc<Known>> {
+fn newer_one_shown(
+    node: &Node,
+    order: &FillOrder,
+    address: &Address,
+    mpd: &Mpd,
+) -> Option<Arc<Known>> {
     let shown = node.mpds.known(&order.key)?;
     let since = shown.unconfirmed_for(node.clock.uptime());
-    let is_shown = mpd.is_older_than(&shown.mpd)
+    let is_older = dash::is_of_run_before(node, &order.key, address, mpd)
+        || shown.published.is_after(mpd, &shown.mpd);
+    let is_shown = is_older
         && since < order.policy.stale_if_error
         && !order.directives.is_distrusting
         && shown

@@ -40,6 +40,13 @@ pub(super) fn take_patch(
         return Err(Failure::Purged);
     }
     let patched = node.mpds.patches.of(&order.key);
+    // It is for the text as its origin has it, and players have another one: they read it anew.
+    if patched
+        .as_ref()
+        .is_some_and(|of| node.mpds.runs.is_following(&of.mpd))
+    {
+        return Err(Failure::RunEnded);
+    }
     let known = patched.as_ref().and_then(|of| node.mpds.known(&of.mpd));
     let is_usable = known.as_ref().is_none_or(|known| patch.is_of(&known.mpd));
     if is_usable

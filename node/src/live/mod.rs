@@ -35,7 +35,7 @@ pub use holds::{ConnectionHolds, Holder};
 pub use hub::Hub;
 pub(crate) use poll::{can_be_followed, version_of};
 pub use rendition::{Address, Phase, Rendition};
-pub(crate) use runs::MARK as RUN_MARK;
+pub(crate) use runs::{EndedNames, MARK as RUN_MARK, end_series, forget_series};
 pub(crate) use urgency::{Ladder, PRIORITY};
 pub use version::Version;
 pub(crate) use viewer_uris::{Audience, judge as judge_audience};

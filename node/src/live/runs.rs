@@ -20,7 +20,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cache::CacheKey;
 use media::Kind;
@@ -71,6 +71,10 @@ struct Following {
     joint: Joint,
 }
 
+/// Names that mean nothing any more.
+#[derive(Debug, Default)]
+pub(crate) struct EndedNames(Vec<Names>);
+
 /// The names of media in a run: what numbered names have in common, or one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Names {
@@ -110,7 +114,11 @@ impl Runs {
     /// Returns whether `key` names media of a run that ended: no parent has it any more, and what has its name now is
     /// something else.
     pub(crate) fn have_ended(&self, key: &CacheKey, kind: Kind) -> bool {
-        let is_media = matches!(kind, Kind::InitSegment | Kind::Segment | Kind::Part);
+        // A template may well name segments by a number alone.
+        let is_media = matches!(
+            kind,
+            Kind::InitSegment | Kind::Segment | Kind::Part | Kind::Other
+        );
         if !is_media || !self.is_any.load(Ordering::Relaxed) {
             return false;
         }
@@ -129,6 +137,27 @@ impl Runs {
             return None;
         }
         self.joints.get(&address.key())
+    }
+
+    /// Returns the mark of a run that begins now, of which `said` says what it is of.
+    pub(crate) fn new_mark(&self, node: &Node, said: &str) -> String {
+        // Another node's mark of the same stream is another.
+        let said = format!("{}{:?}{said}", node.name, node.clock.now());
+        let mark = format!("{:012x}", xxh3_64(said.as_bytes()) >> 16);
+        self.marks.insert(mark.clone(), false);
+        self.is_any.store(true, Ordering::Relaxed);
+        mark
+    }
+
+    /// Lets nothing more be asked for under a mark of this node.
+    pub(crate) fn end_mark(&self, mark: &str) {
+        self.marks.insert(mark.to_owned(), true);
+    }
+
+    /// Lets names mean what they meant before they were ended.
+    pub(crate) fn resume(&self, ended: &EndedNames) {
+        let mut all = self.names.write();
+        all.retain(|names| !ended.0.contains(names));
     }
 
     fn name(&self, names: Vec<Names>) {
@@ -252,16 +281,12 @@ fn marked(node: &Node, address: &Address, uri: &str, mark: &str) -> Option<Strin
 
 fn begun(node: &Node, numbers: RunNumbers, presentation: &CacheKey) -> Arc<Run> {
     let runs = &node.hub.runs;
-    // Another node's mark of the same stream is another.
-    let said = format!("{}{:?}{presentation:?}", node.name, node.clock.now());
     let run = Arc::new(Run {
-        mark: format!("{:012x}", xxh3_64(said.as_bytes()) >> 16),
+        mark: runs.new_mark(node, &format!("{presentation:?}")),
         numbers,
         began_at: node.clock.uptime(),
     });
-    runs.marks.insert(run.mark.clone(), false);
     runs.latest.insert(presentation.clone(), Arc::clone(&run));
-    runs.is_any.store(true, Ordering::Relaxed);
     run
 }
 
@@ -296,6 +321,19 @@ fn end_names(node: &Node, address: &Address, before: &Version) {
     let since = node.clock.now() - node.clock.uptime().saturating_sub(before.arrived_at());
     epochs::turn(node, named.cloned(), since);
     node.hub.runs.name(names);
+}
+
+/// Ends names of an MPD, each series of which differs in numbers, and keeps what was stored under them before `since`.
+pub(crate) fn end_series(node: &Node, series: &[Vec<CacheKey>], since: SystemTime) -> EndedNames {
+    epochs::turn(node, series.iter().flatten().cloned(), since);
+    let names: Vec<Names> = series.iter().flat_map(|keys| numbered(keys)).collect();
+    node.hub.runs.name(names.clone());
+    EndedNames(names)
+}
+
+/// Lets go of what is stored under names of an MPD: they begin again, and nothing tells them apart.
+pub(crate) fn forget_series(node: &Node, series: &[Vec<CacheKey>]) {
+    epochs::begin(node, series.iter().flatten().cloned());
 }
 
 /// Lets the renditions of a presentation that are not of its newest run believe at once that they began again, too.
