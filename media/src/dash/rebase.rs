@@ -103,6 +103,11 @@ impl Rebase {
 }
 
 impl PeriodBefore {
+    /// Returns how long its text is, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// Returns the last period of an MPD as it is shown; `None` if it does not say when it begins.
     pub fn last_of(shown: &Mpd) -> Option<Self> {
         let source = std::str::from_utf8(&shown.text).ok()?;

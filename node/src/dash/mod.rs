@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! fill ──► known ──► Mpds ──► early      which segment is about to be, and from when
-//!                      └────► older?     a version from before the one shown is not shown
+//!  └─► runs            └────► older?     a version from before the one shown is not shown
+//!        what began again goes on in a new period
 //! ```
 //!
 //! What is here: the MPDs that fills have read, which segments are their newest, whose patches are where (LD-14), holding

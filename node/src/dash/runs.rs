@@ -29,6 +29,8 @@ use crate::node::Node;
 #[derive(Debug)]
 pub(crate) struct Runs {
     known: Cache<CacheKey, Arc<Run>>,
+    /// The period that players come from, while they do.
+    before: moka::sync::Cache<CacheKey, Arc<PeriodBefore>>,
     /// Held while a run begins.
     beginning: Mutex<()>,
 }
@@ -47,8 +49,6 @@ struct Run {
 struct Following {
     rebase: Rebase,
     mark: String,
-    /// Where players come from.
-    before: Option<PeriodBefore>,
     /// Until when they come (uptime).
     settles_at: Duration,
     /// Names of the runs before.
@@ -59,6 +59,13 @@ impl Default for Runs {
     fn default() -> Self {
         Self {
             known: Cache::new(MPDS_MAX),
+            before: moka::sync::Cache::builder()
+                .max_capacity(BEFORE_BYTES_MAX)
+                .weigher(|_, before: &Arc<PeriodBefore>| {
+                    u32::try_from(before.bytes()).unwrap_or(u32::MAX)
+                })
+                .time_to_live(SETTLING_MAX)
+                .build(),
             beginning: Mutex::default(),
         }
     }
@@ -85,7 +92,7 @@ pub(crate) fn shown(
     let Some(run) = run.filter(|run| run.following.is_some()) else {
         return mpd;
     };
-    match rewritten(node, &run, &mpd) {
+    match rewritten(node, key, &run, &mpd) {
         Some(shown) => {
             fill::describe_changed(fields);
             // It says something else as time goes, of the same text of the origin.
@@ -165,20 +172,23 @@ fn begun(
     let mark = node.hub.runs.new_mark(node, key.as_str());
     let rebase = rebase_of(&mark, last, mpd, shown.as_deref())?;
     let period = mpd.minimum_update_period.unwrap_or_default();
-    let before = shown
-        .as_ref()
-        .and_then(|shown| PeriodBefore::last_of(&shown.mpd));
     let mut run = Run {
         start,
         following: Some(Following {
             rebase,
             mark,
-            before,
             settles_at: node.clock.uptime() + (period * 2).clamp(SETTLING_MIN, SETTLING_MAX),
             ended: Vec::new(),
         }),
     };
-    let is_after = rewritten(node, &run, mpd)?;
+    node.mpds.runs.before.invalidate(key);
+    if let Some(before) = shown
+        .as_ref()
+        .and_then(|shown| PeriodBefore::last_of(&shown.mpd))
+    {
+        node.mpds.runs.before.insert(key.clone(), Arc::new(before));
+    }
+    let is_after = rewritten(node, key, &run, mpd)?;
     let began = |mpd: &Mpd| mpd.periods.last().and_then(|period| period.start);
     if shown
         .as_ref()
@@ -204,7 +214,7 @@ fn begun(
     }
     if let Some(before) = &last.following {
         node.hub.runs.end_mark(&before.mark);
-        ended.extend(before.ended.iter().cloned().take(RUNS_MAX));
+        ended.extend(before.ended.iter().take(RUNS_MAX).cloned());
     }
     if let Some(following) = &mut run.following {
         following.ended = ended;
@@ -241,7 +251,7 @@ fn rebase_of(mark: &str, last: &Run, mpd: &Mpd, shown: Option<&Known>) -> Option
     })
 }
 
-fn rewritten(node: &Node, run: &Run, mpd: &Mpd) -> Option<Mpd> {
+fn rewritten(node: &Node, key: &CacheKey, run: &Run, mpd: &Mpd) -> Option<Mpd> {
     let following = run.following.as_ref()?;
     let now = node
         .clock
@@ -256,8 +266,9 @@ fn rewritten(node: &Node, run: &Run, mpd: &Mpd) -> Option<Mpd> {
         // Nothing is available of before the run.
         false => since.max(to_play_from(mpd)),
     };
+    let before = node.mpds.runs.before.get(key).filter(|_| is_settling);
     let crossing = Crossing {
-        before: following.before.as_ref().filter(|_| is_settling),
+        before: before.as_deref(),
         window: Some(window).filter(|_| mpd.is_dynamic()),
     };
     let text: Bytes = following.rebase.rewrite(mpd, run.start, crossing)?;
@@ -351,6 +362,9 @@ const SAME_START: Duration = Duration::from_secs(1);
 
 /// As many MPDs as a node may know of.
 const MPDS_MAX: usize = 50_000;
+
+/// Periods that players come from, in bytes.
+const BEFORE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Runs of one MPD whose names are kept apart.
 const RUNS_MAX: usize = 64;
