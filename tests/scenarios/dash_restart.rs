@@ -139,7 +139,7 @@ fn kept(body: String) -> Response<ReplyBody> {
 async fn mpd_at(viewer: &Viewer) -> Mpd {
     let got = viewer.get(MPD).await;
     assert_eq!(got.status, StatusCode::OK);
-    Mpd::parse(got.body.clone(), &Limits::default()).unwrap()
+    Mpd::parse(got.body.clone(), &Limits::default()).expect("an MPD")
 }
 
 /// Lets a viewer ask until it is shown a run with another mark than `before`; nothing goes back meanwhile.
@@ -162,7 +162,8 @@ async fn watch_until_marked(viewer: &Viewer, before: Option<&str>) -> (Mpd, Stri
 }
 
 fn newest_start(mpd: &Mpd) -> Duration {
-    mpd.periods.last().unwrap().start.unwrap()
+    let newest = mpd.periods.last().expect("a period");
+    newest.start.expect("a start")
 }
 
 fn mark_of(mpd: &Mpd) -> Option<String> {
