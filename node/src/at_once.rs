@@ -28,7 +28,8 @@ pub(crate) fn answer(node: &Arc<Node>, request: &Request, kind: Kind) -> Option<
     let Lookup::Found(stored) = node.store.get(&asked.key, &asked.fields) else {
         return None;
     };
-    let now = node.clock.now();
+    // It has just arrived.
+    let now = node.clock.wall_at(request.received_at);
     if judge(&stored, &asked.directives, now) != Use::Fresh
         || stored.status != StatusCode::OK
         || stored.body.sliced().is_some()

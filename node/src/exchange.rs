@@ -51,12 +51,12 @@ impl Exchange for Arc<Node> {
         peer: &Peer,
         request: http::Request<Upload>,
     ) -> impl Future<Output = http::Response<Body>> + Send {
-        let mut record = Box::new(Record::open(self, peer, &request));
-        let (head, upload) = request.into_parts();
-        let request = http::Request::from_parts(head, ());
-        let mut admitted = Request::admit(request, &self.admission(record.started()));
+        let mut record = Box::new(Record::open(self, peer));
+        let (mut head, upload) = request.into_parts();
+        let mut admitted = Request::admit_head(&mut head, &self.admission(record.started()));
         let mut planned = None;
         if let Ok(request) = &mut admitted {
+            record.admitted(request);
             let address = peer.address.ip();
             request.holder = Holder {
                 client: Client::of(address, &request.fields, &self.live.forwarders),
@@ -66,7 +66,7 @@ impl Exchange for Arc<Node> {
             if let Some((Plan::Cached, kind)) = &planned
                 && let Some(answer) = at_once::answer(self, request, *kind)
             {
-                record.admitted(request, *kind);
+                record.planned(request, *kind);
                 if peer.handshake.is_none() {
                     announce_next(self, request, &record);
                 }
@@ -74,6 +74,8 @@ impl Exchange for Arc<Node> {
             }
             request.interim = peer.interim.clone();
             request.handshake.clone_from(&peer.handshake);
+        } else {
+            record.refused(head.method, head.uri);
         }
         let mut admitted = admitted.map(Box::new);
         let waiting = async move {
@@ -117,7 +119,7 @@ async fn answer(
             route::plan(node, request)
         }
     };
-    record.admitted(request, kind);
+    record.planned(request, kind);
     let early = match &request.handshake {
         None => None,
         Some(handshake) => Box::pin(early::answer(node, request, handshake, &plan, kind)).await,
@@ -148,7 +150,7 @@ async fn answer(
         let first = HeaderValue::from_static("u=1");
         answer.fields.entry(PRIORITY).or_insert(first);
         node.streams
-            .learn(&node.telemetry, &request.host, &request.path);
+            .learn(&node.telemetry, &request.target.host, &request.target.path);
     }
     if is_index && answer.status.is_redirection() {
         redirect::keep_query(node, request, &mut answer.fields);
@@ -183,11 +185,14 @@ fn finish(node: &Node, record: Box<Record>, mut answer: Answer) -> http::Respons
 
 /// Adds what is known last, and lets the record travel with the body.
 fn leave(node: &Node, mut record: Box<Record>, mut answer: Answer) -> http::Response<Body> {
+    let elapsed = record.elapsed();
     if node.states_timing {
-        respond::state_timing(&mut answer, record.elapsed());
+        respond::state_timing(&mut answer, elapsed);
     }
-    respond::state_delay(&mut answer.fields, &node.name, &record, answer.held);
-    record.answered(&answer);
+    if record.is_reporting() || !answer.held.is_zero() {
+        respond::state_delay(&mut answer.fields, &node.name, elapsed);
+    }
+    record.answered(&answer, elapsed);
     let mut response = http::Response::new(answer.body.recorded(record));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.fields;

@@ -139,10 +139,12 @@ pub fn explain(node: &Arc<Node>, asked: http::Request<()>) -> Result<Explanation
     let raw_query = asked.uri().query().unwrap_or("").to_owned();
     let request = Request::admit(asked, &node.admission(Instant::now()))?;
     let (plan, kind) = route::plan(node, &request);
-    let considered = node.rules.considered(&request.host, &request.path);
+    let considered = node
+        .rules
+        .considered(&request.target.host, &request.target.path);
     let (fields_forwarded, fields_kept_back) = fields(node, &request, kind);
     Ok(Explanation {
-        rule: request.rule.name.clone(),
+        rule: request.target.rule.name.clone(),
         considered: considered
             .into_iter()
             .map(|(rule, unmatched)| Considered {
@@ -150,12 +152,12 @@ pub fn explain(node: &Arc<Node>, asked: http::Request<()>) -> Result<Explanation
                 unmatched: unmatched.map(reason),
             })
             .collect(),
-        target: crate::request::path_and_query(&request.path, request.query.whole()),
+        target: crate::request::path_and_query(&request.target.path, request.target.query.whole()),
         key: request.key().as_str().to_owned(),
         query_dropped: raw_query
             .split('&')
             .map(|parameter| parameter.split('=').next().unwrap_or(""))
-            .filter(|name| !name.is_empty() && !request.rule.query.keeps(name))
+            .filter(|name| !name.is_empty() && !request.target.rule.query.keeps(name))
             .map(str::to_owned)
             .collect(),
         fields_forwarded,
@@ -164,11 +166,11 @@ pub fn explain(node: &Arc<Node>, asked: http::Request<()>) -> Result<Explanation
         kind_by: "the path: no playlist has said otherwise yet",
         plan: words_for(&plan, &request, kind),
         may_be_fetched: matches!(plan, Plan::Live(_) | Plan::Cached),
-        lifetimes: Lifetimes::of(&request.rule.policies.of(kind), kind),
-        live: (Group::of(kind) == Group::Playlist).then(|| Live::of(&request.rule.live)),
-        clock: (kind == Kind::Mpd).then(|| request.rule.dash.clock.name()),
-        parents: node.upstream.preferred(&request.affinity()),
-        host: request.host,
+        lifetimes: Lifetimes::of(&request.target.rule.policies.of(kind), kind),
+        live: (Group::of(kind) == Group::Playlist).then(|| Live::of(&request.target.rule.live)),
+        clock: (kind == Kind::Mpd).then(|| request.target.rule.dash.clock.name()),
+        parents: node.upstream.preferred(&request.target.affinity()),
+        host: request.target.host.clone(),
     })
 }
 

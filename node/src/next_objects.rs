@@ -157,7 +157,7 @@ pub(crate) fn fetch(node: &Arc<Node>, request: &Request, cmcd: &Cmcd) {
 /// Returns the order for what `uri` names, seen from `request`, if a live playlist has named it, too.
 fn named(node: &Node, request: &Request, uri: &str) -> Option<FillOrder> {
     let (host, target) = live::locate_child(node, &Address::of(request), uri)?;
-    if request::affinity_of(&host, &target) != request.affinity() {
+    if request::affinity_of(&host, &target) != request.target.affinity() {
         return None;
     }
     let key: CacheKey = request::key_of_target(&host, &target);

@@ -28,7 +28,7 @@ use crate::fill::{self, Fills};
 use crate::live::Hub;
 use crate::next_objects::NextObjects;
 use crate::purge::{self, Applier, FollowConfig, Follower, Purges};
-use crate::request::Admission;
+use crate::request::{Admission, Targets};
 use crate::respond::Members;
 use crate::rules::Rules;
 use crate::slices::Slices;
@@ -54,6 +54,8 @@ pub struct Node {
     /// The fields of every request to a parent; rules add some of the viewer's.
     pub(crate) forward_fields: Arc<HeaderMap>,
     pub(crate) rules: Rules,
+    /// What was lately asked for, under these rules.
+    pub(crate) targets: Targets,
     /// The name in `Cache-Status`.
     pub(crate) cache_name: CacheName,
     /// This node's member of `Via` (RFC 9110 7.6.3).
@@ -119,6 +121,7 @@ impl Node {
             },
             forward_fields: fill::forward_fields(),
             rules: config.rules.clone(),
+            targets: Targets::default(),
             cache_name: CacheName::new(&config.name)?,
             via: via_of(&config.name),
             members: Members::new(&config.name),
@@ -223,6 +226,7 @@ impl Node {
             now,
             node_name: &self.name,
             rules: &self.rules,
+            targets: &self.targets,
             target_bytes_max: self.limits.target_bytes_max,
         }
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::exchange::{Peer, Protocol};
 use crate::node::Node;
-use crate::request::Request;
+use crate::request::{Request, Target};
 use crate::respond::{Answer, CACHE_STATUS, Failure, Outcome};
 use crate::streams::Seen;
 use crate::telemetry::{Ending, Event, FinishedRequest};
@@ -26,8 +26,7 @@ pub(crate) struct Record {
     peer: SocketAddr,
     protocol: Protocol,
     method: Method,
-    uri: Uri,
-    host: String,
+    asked: AskedFor,
     kind: Kind,
     started: Instant,
     first_byte: Option<Duration>,
@@ -44,16 +43,47 @@ pub(crate) struct Record {
     ending: Ending,
 }
 
+/// What a request was for, as far as that is known.
+#[derive(Debug)]
+enum AskedFor {
+    /// It was refused, or not looked at yet.
+    Sent(Uri),
+    /// What it was admitted for.
+    Admitted(Arc<Target>),
+}
+
+impl AskedFor {
+    fn host(&self) -> &str {
+        match self {
+            Self::Sent(_) => "",
+            Self::Admitted(target) => &target.host,
+        }
+    }
+
+    fn path(&self) -> &str {
+        match self {
+            Self::Sent(uri) => uri.path(),
+            Self::Admitted(target) => &target.path,
+        }
+    }
+
+    fn query(&self) -> &str {
+        match self {
+            Self::Sent(uri) => uri.query().unwrap_or(""),
+            Self::Admitted(target) => target.sent_query(),
+        }
+    }
+}
+
 impl Record {
     /// Opens the record of a request that has just arrived.
-    pub(crate) fn open<B>(node: &Arc<Node>, peer: &Peer, request: &http::Request<B>) -> Self {
+    pub(crate) fn open(node: &Arc<Node>, peer: &Peer) -> Self {
         Self {
             node: Arc::clone(node),
             peer: peer.address,
             protocol: peer.protocol,
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            host: String::new(),
+            method: Method::GET,
+            asked: AskedFor::Sent(Uri::default()),
             kind: Kind::Other,
             started: Instant::now(),
             first_byte: None,
@@ -75,11 +105,22 @@ impl Record {
         self.started
     }
 
-    /// Notes what was admitted, and what it is.
-    pub(crate) fn admitted(&mut self, request: &Request, kind: Kind) {
-        self.host.clone_from(&request.host);
+    /// Notes what was asked for by what could not be admitted.
+    pub(crate) fn refused(&mut self, method: Method, uri: Uri) {
+        self.method = method;
+        self.asked = AskedFor::Sent(uri);
+    }
+
+    /// Notes what was admitted.
+    pub(crate) fn admitted(&mut self, request: &Request) {
+        self.method.clone_from(&request.method);
+        self.asked = AskedFor::Admitted(Arc::clone(&request.target));
+    }
+
+    /// Notes what an admitted request is for.
+    pub(crate) fn planned(&mut self, request: &Request, kind: Kind) {
         self.kind = kind;
-        self.cmcd = cmcd_of(request, self.uri.query().unwrap_or(""));
+        self.cmcd = cmcd_of(request);
     }
 
     /// Notes that the request waits for a live version until it is answered.
@@ -102,9 +143,9 @@ impl Record {
         self.failure = Some(failure);
     }
 
-    /// Notes the head of the answer.
-    pub(crate) fn answered(&mut self, answer: &Answer) {
-        self.first_byte = Some(self.started.elapsed());
+    /// Notes the head of the answer, `elapsed` after the request arrived.
+    pub(crate) fn answered(&mut self, answer: &Answer, elapsed: Duration) {
+        self.first_byte = Some(elapsed);
         self.status = Some(answer.status);
         self.outcome = answer.outcome;
         self.held = answer.held;
@@ -142,11 +183,10 @@ impl Drop for Record {
         } else {
             self.held
         };
-        // A request that was refused before it had a host belongs to no presentation.
-        if !self.host.is_empty() {
+        // What was refused belongs to no presentation.
+        if let AskedFor::Admitted(target) = &self.asked {
             let seen = Seen {
-                host: &self.host,
-                path: self.uri.path(),
+                presentation: target.presentation(),
                 peer: self.peer.ip(),
                 bytes: self.body_bytes,
                 held,
@@ -161,9 +201,9 @@ impl Drop for Record {
                 peer: self.peer,
                 protocol: self.protocol,
                 method: &self.method,
-                host: &self.host,
-                path: self.uri.path(),
-                query: self.uri.query().unwrap_or(""),
+                host: self.asked.host(),
+                path: self.asked.path(),
+                query: self.asked.query(),
                 kind: self.kind,
                 status: self.status,
                 outcome: self.outcome,
@@ -179,7 +219,8 @@ impl Drop for Record {
 }
 
 /// HX-01: header fields, if there are any, are what counts; the query otherwise.
-fn cmcd_of(request: &Request, query: &str) -> Option<Cmcd> {
+fn cmcd_of(request: &Request) -> Option<Cmcd> {
+    let query = request.target.sent_query();
     let has_fields = |name: &HeaderName| name.as_str().starts_with("cmcd-");
     // Most requests have none: one look at the names instead of four lookups.
     if !request.fields.keys().any(has_fields) {

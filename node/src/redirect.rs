@@ -19,7 +19,7 @@ pub(crate) fn keep_query(node: &Node, request: &Request, fields: &mut HeaderMap)
     let Some(location) = fields.get(header::LOCATION).and_then(|l| l.to_str().ok()) else {
         return;
     };
-    let mut dropped = request.dropped_parameters().peekable();
+    let mut dropped = request.target.dropped_parameters().peekable();
     if dropped.peek().is_none() {
         return;
     }

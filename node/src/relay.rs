@@ -84,11 +84,11 @@ fn forward_request(node: &Node, request: &Request, body: Bytes) -> ForwardReques
     }
     ForwardRequest {
         method: request.method.clone(),
-        host: request.host.clone(),
-        path_and_query: request::path_and_query(&request.path, request.query.whole()),
+        host: request.target.host.clone(),
+        path_and_query: request::path_and_query(&request.target.path, request.target.query.whole()),
         headers,
         body,
-        affinity: request.affinity(),
+        affinity: request.target.affinity(),
         class: Class::Bulk,
         first_byte_timeout: node.limits.first_byte_timeout,
         interim: request.interim.sink(),
@@ -122,7 +122,9 @@ fn changed_by(node: &Node, request: &Request, answer: &HeaderMap) -> Vec<CacheKe
             let (host, target) = live::locate_child(node, &address, uri)?;
             Some(request::key_of_target(&host, &target))
         });
-    std::iter::once(request.key()).chain(named).collect()
+    std::iter::once(request.key().clone())
+        .chain(named)
+        .collect()
 }
 
 /// Lets nothing be used any more that was made before the change.

@@ -2,22 +2,24 @@
 //!
 //! Who calls it: `exchange`, first thing. What it calls: nothing; it is arithmetic on text.
 //! One normalization serves both the cache key and the request to the parent, so that the two cannot
-//! disagree. Deliberately not here: any knowledge of media.
+//! disagree. Deliberately not here: any knowledge of media but what a path tells.
 
 mod client;
 mod normal;
+mod target;
 
 pub use client::{Client, Network, NetworkError};
 pub(crate) use normal::hex;
 pub use normal::plain_host;
+pub use target::{Target, Targets};
+pub(crate) use target::{first_segment, presentation_of};
 
 use std::cell::RefCell;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cache::CacheKey;
-use http::uri::PathAndQuery;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, header};
 use media::hls::PURGED_MARK;
 use tokio::time::Instant;
@@ -26,7 +28,7 @@ use crate::early::Handshake;
 use crate::interim::InterimOutbox;
 use crate::live::{Holder, RUN_MARK};
 use crate::respond::Failure;
-use crate::rules::{QueryRule, Rule, Rules};
+use crate::rules::{QueryRule, Rules};
 
 /// An admitted request in its normal form.
 #[derive(Clone, Debug)]
@@ -35,26 +37,16 @@ pub struct Request {
     pub wants: Wants,
     /// The method that says so.
     pub method: Method,
-    /// The host asked for: lower case, without the scheme's default port.
-    pub host: String,
-    /// The path, byte for byte.
-    pub path: String,
-    /// The canonical query, without what never belongs to a key (CA-02), with delivery directives.
-    pub query: Query,
+    /// Where it is, and all that follows from that alone.
+    pub target: Arc<Target>,
     /// The viewer's header fields.
     pub fields: HeaderMap,
-    /// What the operator says about such requests.
-    pub rule: Arc<Rule>,
     /// Where interim responses to it go.
     pub interim: InterimOutbox,
     /// For whom it is held, if it is.
     pub holder: Holder,
     /// The handshake of its connection, if that was not done when it came.
     pub handshake: Option<Handshake>,
-    key: CacheKey,
-    rendition_key: CacheKey,
-    /// The query as the viewer sent it, with what belongs to no key.
-    sent: SentQuery,
     /// Whether a child knows of a purge that this node does not: nothing stored here answers it.
     pub is_ahead: bool,
     /// When the request arrived.
@@ -147,7 +139,16 @@ impl Request {
     /// servers could read differently (B58 to B61); content where the method has no use for it (B50);
     /// a target longer than `target_bytes_max`; a request that already passed this node (RFC 8586).
     pub fn admit(request: http::Request<()>, rules: &Admission<'_>) -> Result<Self, Failure> {
-        let (head, ()) = request.into_parts();
+        let (mut head, ()) = request.into_parts();
+        Self::admit_head(&mut head, rules)
+    }
+
+    /// Admits the request that `head` is of, and takes the fields out of it; or says why not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::admit`].
+    pub fn admit_head(head: &mut Parts, rules: &Admission<'_>) -> Result<Self, Failure> {
         let wants = match head.method {
             Method::GET => Wants::Content,
             Method::HEAD => Wants::HeadOnly,
@@ -156,44 +157,26 @@ impl Request {
             Method::CONNECT | Method::TRACE => return Err(Failure::MethodNotAllowed),
             _ => Wants::Effect,
         };
-        let target_bytes = head.uri.path_and_query().map_or(0, |pq| pq.as_str().len());
-        if target_bytes > rules.target_bytes_max {
+        let sent = head.uri.path_and_query();
+        if sent.map_or(0, |sent| sent.as_str().len()) > rules.target_bytes_max {
             return Err(Failure::TargetTooLong);
         }
-        let host = host_of(&head.uri, &head.headers).ok_or(Failure::HostMissing)?;
-        let path = head.uri.path();
-        if !normal::is_plain_path(path) {
-            return Err(Failure::PathRefused);
-        }
+        let host = sent_host(&head.uri, &head.headers).ok_or(Failure::HostMissing)?;
+        let target = rules.targets.resolve(host, sent, rules.rules)?;
         if wants != Wants::Effect && has_content(&head.headers) {
             return Err(Failure::ContentRefused);
         }
         if has_passed(&head.headers, rules.node_name) {
             return Err(Failure::LoopDetected);
         }
-        let rule = Arc::clone(rules.rules.of(&host, path));
-        if wants == Wants::Effect && !rule.relays_methods {
+        if wants == Wants::Effect && !target.rule.relays_methods {
             return Err(Failure::MethodNotAllowed);
         }
-        let sent = SentQuery(head.uri.path_and_query().cloned());
-        let query = Query::canonical(sent.text(), &rule.query);
-        let key = key_of(&host, path, query.whole());
-        let rendition_key = if query.directives().is_empty() {
-            key.clone()
-        } else {
-            key_of(&host, path, query.without_directives())
-        };
         Ok(Self {
             wants,
-            method: head.method,
-            host,
-            path: path.to_owned(),
-            query,
-            key,
-            rendition_key,
-            sent,
-            rule,
-            fields: head.headers,
+            method: head.method.clone(),
+            target,
+            fields: std::mem::take(&mut head.headers),
             interim: InterimOutbox::default(),
             holder: Holder::default(),
             handshake: None,
@@ -203,34 +186,18 @@ impl Request {
     }
 
     /// Returns the key of the response to exactly this target.
-    pub fn key(&self) -> CacheKey {
-        self.key.clone()
+    pub fn key(&self) -> &CacheKey {
+        &self.target.key
     }
 
     /// Returns the key of the target without delivery directives: the rendition's.
-    pub fn rendition_key(&self) -> CacheKey {
-        self.rendition_key.clone()
-    }
-
-    /// Returns the parameters that neither belong to the key nor are forwarded, as they were sent.
-    pub(crate) fn dropped_parameters(&self) -> impl Iterator<Item = &str> {
-        let rule = &self.rule.query;
-        let parameters = self.sent.text().split('&');
-        parameters.filter(|parameter| {
-            let name = name_of(parameter);
-            !parameter.is_empty() && !rule.keeps(name) && !is_mark(name)
-        })
-    }
-
-    /// Returns whether it asks for what stands in a playlist for something that was purged.
-    pub(crate) fn is_of_purged(&self) -> bool {
-        let mut parameters = self.query.without_directives().split('&');
-        parameters.any(|parameter| parameter == PURGED_MARK)
+    pub fn rendition_key(&self) -> &CacheKey {
+        &self.target.rendition_key
     }
 
     /// Returns what belongs together and should come from one parent (CA-08).
     pub fn affinity(&self) -> String {
-        affinity_of(&self.host, &self.path)
+        affinity_of(&self.target.host, &self.target.path)
     }
 
     /// Returns whether the request comes from another node or CDN (RFC 8586).
@@ -249,22 +216,6 @@ fn is_mark(name: &str) -> bool {
     name == RUN_MARK || name == PURGED_MARK
 }
 
-/// A query as a viewer sent it; it may have secrets in it.
-#[derive(Clone)]
-struct SentQuery(Option<PathAndQuery>);
-
-impl SentQuery {
-    fn text(&self) -> &str {
-        self.0.as_ref().and_then(PathAndQuery::query).unwrap_or("")
-    }
-}
-
-impl fmt::Debug for SentQuery {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.text().len())
-    }
-}
-
 /// What admission is judged by.
 #[derive(Clone, Copy, Debug)]
 pub struct Admission<'a> {
@@ -272,6 +223,8 @@ pub struct Admission<'a> {
     pub node_name: &'a str,
     /// What the operator says about hosts and paths.
     pub rules: &'a Rules,
+    /// The targets that were lately asked for under these rules.
+    pub targets: &'a Targets,
     /// Bytes of path and query.
     pub target_bytes_max: usize,
     /// When the request arrived.
@@ -330,20 +283,18 @@ fn name_of(parameter: &str) -> &str {
         .map_or(parameter, |(name, _)| name)
 }
 
-fn host_of(uri: &http::Uri, fields: &HeaderMap) -> Option<String> {
+/// Returns the host as the client wrote it.
+fn sent_host<'a>(uri: &'a http::Uri, fields: &'a HeaderMap) -> Option<&'a str> {
     // RFC 9112 3.2.2 and RFC 9113 8.3.1: an authority in the target wins over the Host field.
-    let raw = match uri.authority() {
-        Some(authority) => authority.as_str(),
-        None => {
-            let mut hosts = fields.get_all(header::HOST).iter();
-            let only = hosts.next()?;
-            if hosts.next().is_some() {
-                return None; // RFC 9112 3.2: more than one Host is refused.
-            }
-            only.to_str().ok()?
-        }
-    };
-    plain_host(raw)
+    if let Some(authority) = uri.authority() {
+        return Some(authority.as_str());
+    }
+    let mut hosts = fields.get_all(header::HOST).iter();
+    let only = hosts.next()?;
+    if hosts.next().is_some() {
+        return None; // RFC 9112 3.2: more than one Host is refused.
+    }
+    only.to_str().ok()
 }
 
 /// RFC 9110 9.3.1: content of a GET has no meaning, and an origin that gives it one answers another question
@@ -383,6 +334,7 @@ mod tests {
         let rules = Admission {
             node_name: "edge-1",
             rules: &operator,
+            targets: &Targets::default(),
             target_bytes_max: 200,
             now: Instant::now(),
         };
@@ -404,9 +356,9 @@ mod tests {
         )
         .unwrap();
         assert_eq!(appended.key(), ordered.key());
-        assert_eq!(ordered.query.whole(), "_HLS_msn=5&_HLS_part=1&t=a");
-        assert_eq!(ordered.query.directives(), "_HLS_msn=5&_HLS_part=1");
-        assert_eq!(ordered.query.without_directives(), "t=a");
+        assert_eq!(ordered.target.query.whole(), "_HLS_msn=5&_HLS_part=1&t=a");
+        assert_eq!(ordered.target.query.directives(), "_HLS_msn=5&_HLS_part=1");
+        assert_eq!(ordered.target.query.without_directives(), "t=a");
     }
 
     #[test]
@@ -414,19 +366,19 @@ mod tests {
         let with = admit("GET", "/a?CMCD=bl%3D100&b=1&token=s3cret", &[("host", "x")]).unwrap();
         let without = admit("GET", "/a?b=1", &[("host", "x")]).unwrap();
         assert_eq!(with.key(), without.key());
-        assert_eq!(with.query.whole(), "b=1");
+        assert_eq!(with.target.query.whole(), "b=1");
     }
 
     #[test]
     fn ca_02_unknown_reserved_parameters_stay_in_the_key() {
         let request = admit("GET", "/a.m3u8?_HLS_rewind=1&_HLS_msn=2", &[("host", "x")]).unwrap();
-        assert_eq!(request.query.without_directives(), "_HLS_rewind=1");
+        assert_eq!(request.target.query.without_directives(), "_HLS_rewind=1");
     }
 
     #[test]
     fn ca_03_values_are_forwarded_byte_for_byte() {
         let request = admit("GET", "/a?token2=a~b%2Fc=&a=%7e", &[("host", "x")]).unwrap();
-        assert_eq!(request.query.whole(), "a=%7e&token2=a~b%2Fc=");
+        assert_eq!(request.target.query.whole(), "a=%7e&token2=a~b%2Fc=");
     }
 
     #[test]
@@ -438,11 +390,12 @@ mod tests {
             "live.example.",
         ] {
             let request = admit("GET", "/a", &[("host", host)]).unwrap();
-            assert_eq!(request.host, "live.example", "{host}");
+            assert_eq!(request.target.host, "live.example", "{host}");
         }
         assert_eq!(
             admit("GET", "http://other/a", &[("host", "x")])
                 .unwrap()
+                .target
                 .host,
             "other"
         );

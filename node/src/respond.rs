@@ -18,7 +18,6 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::body::Body;
 use crate::node::Node;
-use crate::record::Record;
 
 /// An answer on its way to the viewer, before what the connection adds.
 #[derive(Debug)]
@@ -168,16 +167,8 @@ pub fn allow_cross_origin(fields: &mut HeaderMap) {
 
 /// States how long the response took here, to players that report CMCD and for requests that were held:
 /// they leave that time out of the throughput they measure (CTA-5006 `rd`, HX-05).
-pub(crate) fn state_delay(
-    fields: &mut HeaderMap,
-    node_name: &str,
-    record: &Record,
-    held: Duration,
-) {
-    if held.is_zero() && !record.is_reporting() {
-        return;
-    }
-    let milliseconds = record.elapsed().as_millis();
+pub(crate) fn state_delay(fields: &mut HeaderMap, node_name: &str, elapsed: Duration) {
+    let milliseconds = elapsed.as_millis();
     // A node's name is a token: nothing in it needs an escape in a quoted string.
     if let Ok(value) = HeaderValue::try_from(format!("\"{node_name}\";rd={milliseconds}")) {
         fields.append(CMSD_DYNAMIC, value);

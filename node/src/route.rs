@@ -43,18 +43,18 @@ pub fn plan(node: &Node, request: &Request) -> (Plan, Kind) {
     if request.wants == Wants::Effect {
         return (Plan::Relay, kind_of(node, request));
     }
-    if request.path == dash::TIME_PATH {
+    if request.target.path == dash::TIME_PATH {
         return (Plan::Time, Kind::Other);
     }
-    if let Some(rendition) = node.hub.rendition(&request.rendition_key()) {
+    if let Some(rendition) = node.hub.rendition(request.rendition_key()) {
         if request.is_ahead {
             return (Plan::Refuse(Failure::PurgePending), Kind::MediaPlaylist);
         }
         return (Plan::Live(rendition), Kind::MediaPlaylist);
     }
     let kind = kind_of(node, request);
-    let is_gone = kind == Kind::Mpd && purge::denies_patch(node, &request.key());
-    if is_gone || request.is_of_purged() || node.purges.deny(request, kind) {
+    let is_gone = kind == Kind::Mpd && purge::denies_patch(node, request.key());
+    if is_gone || request.target.is_of_purged() || node.purges.deny(request, kind) {
         return (Plan::Refuse(Failure::Purged), kind);
     }
     let is_playlist = matches!(kind, Kind::MultivariantPlaylist | Kind::MediaPlaylist);
@@ -68,11 +68,11 @@ pub fn plan(node: &Node, request: &Request) -> (Plan, Kind) {
 /// Returns what a request is for: by what playlists have said, else by its path (CA-01).
 fn kind_of(node: &Node, request: &Request) -> Kind {
     let key = request.key();
-    if let Some(kind) = node.hub.kind(&key) {
+    if let Some(kind) = node.hub.kind(key) {
         return kind;
     }
-    match Kind::from_path(&request.path) {
-        Kind::Other if node.mpds.patches.of(&key).is_some() => Kind::Mpd,
+    match request.target.kind() {
+        Kind::Other if node.mpds.patches.of(key).is_some() => Kind::Mpd,
         kind => kind,
     }
 }

@@ -33,11 +33,11 @@ pub(crate) async fn hold_if_early(
     if !matches!(kind, Kind::Segment | Kind::Other) {
         return Ok(Duration::ZERO);
     }
-    let target = request::path_and_query(&request.path, request.query.whole());
+    let target = request::path_and_query(&request.target.path, request.target.query.whole());
     let now = node.clock.now().duration_since(SystemTime::UNIX_EPOCH);
     let wait = node
         .mpds
-        .next_in(&request.host, &target, now.unwrap_or_default())
+        .next_in(&request.target.host, &target, now.unwrap_or_default())
         .filter(|wait| *wait <= longest(node, request));
     let Some(wait) = wait else {
         return Ok(Duration::ZERO);

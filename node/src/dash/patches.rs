@@ -5,6 +5,7 @@
 //! Deliberately not here: applying patches. What a node knows of an MPD it knows from whole ones.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cache::{CacheKey, StoredResponse};
@@ -20,6 +21,8 @@ use crate::request;
 /// The patches that a node knows of.
 #[derive(Debug)]
 pub(crate) struct Patches {
+    /// Whether any has ever been known: what is not media has to be looked for here, and most nodes never know one.
+    are_any_known: AtomicBool,
     known: Cache<CacheKey, Arc<Patched>>,
     shown: Cache<CacheKey, Arc<Shown>>,
 }
@@ -49,6 +52,7 @@ pub(crate) struct Shown {
 impl Default for Patches {
     fn default() -> Self {
         Self {
+            are_any_known: AtomicBool::new(false),
             known: Cache::builder()
                 .max_capacity(KNOWN_MAX)
                 .time_to_idle(KNOWN_FOR)
@@ -70,6 +74,10 @@ impl Patches {
     ///
     /// Versions that this node has not seen have their patches beside those it has, under another query.
     pub(crate) fn of(&self, key: &CacheKey) -> Option<Arc<Patched>> {
+        // Relaxed: a request that came with the first MPD may as well have come before it.
+        if !self.are_any_known.load(Ordering::Relaxed) {
+            return None;
+        }
         let known = self.known.get(key);
         known.or_else(|| self.known.get(&without_query(key)?))
     }
@@ -97,6 +105,7 @@ impl Patches {
                 self.known.insert(beside, Arc::clone(&patched));
             }
             self.known.insert(key, patched);
+            self.are_any_known.store(true, Ordering::Relaxed);
         }
     }
 

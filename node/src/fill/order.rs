@@ -41,7 +41,7 @@ pub(crate) struct Asked {
 impl Asked {
     /// Reads a request for a resource of `kind`.
     pub(crate) fn of(node: &Node, request: &Request, kind: Kind) -> Self {
-        let policy = request.rule.policies.of(kind);
+        let policy = request.target.rule.policies.of(kind);
         let mut directives = if policy.obeys_request_directives {
             RequestDirectives::of(&request.fields)
         } else {
@@ -51,7 +51,7 @@ impl Asked {
         directives.is_distrusting =
             request.is_ahead || node.purges.verdict() == Verdict::Revalidate;
         Self {
-            key: request.key(),
+            key: request.key().clone(),
             fields: fields_for_parent(node, request, &policy),
             policy,
             directives,
@@ -69,7 +69,7 @@ fn fields_for_parent(node: &Node, request: &Request, policy: &Policy) -> Arc<Hea
     };
     // A child that is ahead of this node may be ahead of the next one, too.
     let minimum: &[HeaderName] = if request.is_ahead { &[MINIMUM] } else { &[] };
-    let listed = request.rule.forwarded_fields.iter();
+    let listed = request.target.rule.forwarded_fields.iter();
     let listed = listed.chain(directives).chain(minimum);
     let mut present = listed
         .filter(|name| request.fields.contains_key(*name))
@@ -163,13 +163,13 @@ impl FillOrder {
         let withdrawn = node.hub.hints.withdrawal_of(&key);
         // CA-13: what is asked for by position may be held by the parent, whoever keeps its playlist.
         let is_directed = matches!(kind, Kind::MultivariantPlaylist | Kind::MediaPlaylist)
-            && !request.query.directives().is_empty();
+            && !request.target.query.directives().is_empty();
         let is_hinted = withdrawn.is_some();
         let may_be_held = is_hinted || is_directed;
         Self {
-            host: request.host.clone(),
-            target: request::path_and_query(&request.path, request.query.whole()),
-            affinity: request.affinity(),
+            host: request.target.host.clone(),
+            target: request::path_and_query(&request.target.path, request.target.query.whole()),
+            affinity: request.target.affinity(),
             class: if may_be_held {
                 Class::Parked
             } else {
@@ -177,7 +177,7 @@ impl FillOrder {
             },
             first_byte_timeout: if may_be_held {
                 node.live.hold_max + HOLD_MARGIN
-            } else if kind == Kind::Other && request.query.has(INTERSTITIAL) {
+            } else if kind == Kind::Other && request.target.query.has(INTERSTITIAL) {
                 ASSET_LIST_WAIT
             } else {
                 node.limits.first_byte_timeout
@@ -222,19 +222,19 @@ impl FillOrder {
         asked: &Asked,
     ) -> Option<Self> {
         let is_playlist = matches!(kind, Kind::MultivariantPlaylist | Kind::MediaPlaylist);
-        if !is_playlist || request.query.directives().is_empty() || request.is_ahead {
+        if !is_playlist || request.target.query.directives().is_empty() || request.is_ahead {
             return None;
         }
-        let key = request.rendition_key();
+        let key = request.rendition_key().clone();
         let collapse_key = collapse_key(node, &key, &asked.fields);
         let is_known = node.store.get(&key, &asked.fields).found().is_some()
             || node.uncacheable.contains_key(&collapse_key);
         if is_known {
             return None;
         }
-        let query = request.query.without_directives();
+        let query = request.target.query.without_directives();
         Some(Self {
-            target: request::path_and_query(&request.path, query),
+            target: request::path_and_query(&request.target.path, query),
             class: Class::Bulk,
             first_byte_timeout: node.limits.first_byte_timeout,
             collapse_key,

@@ -126,5 +126,6 @@ pub fn learn_keys(node: &Node, address: &Address, playlist: &MediaPlaylist) {
 ///
 /// [`Failure::DirectivesMalformed`]; the parent is never asked about it.
 pub fn parse_directives(request: &Request) -> Result<DeliveryDirectives, Failure> {
-    DeliveryDirectives::parse(request.query.directives()).map_err(|_| Failure::DirectivesMalformed)
+    DeliveryDirectives::parse(request.target.query.directives())
+        .map_err(|_| Failure::DirectivesMalformed)
 }

@@ -38,9 +38,9 @@ impl Address {
     /// Returns the address of the playlist that `request` is for.
     pub fn of(request: &Request) -> Self {
         Self {
-            host: request.host.clone(),
-            path: request.path.clone(),
-            query: request.query.without_directives().to_owned(),
+            host: request.target.host.clone(),
+            path: request.target.path.clone(),
+            query: request.target.query.without_directives().to_owned(),
         }
     }
 

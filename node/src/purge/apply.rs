@@ -68,9 +68,12 @@ impl Purges {
     /// Returns whether a request is for what was purged with part of a timeline, and must not be fetched again.
     pub(crate) fn deny(&self, request: &Request, kind: Kind) -> bool {
         self.redactions.is_any()
-            && self
-                .redactions
-                .denies(&request.host, &request.path, &request.key(), kind)
+            && self.redactions.denies(
+                &request.target.host,
+                &request.target.path,
+                request.key(),
+                kind,
+            )
     }
 
     /// Raises the fence for a change that is no purge: parents are not asked to know it.

@@ -189,7 +189,7 @@ fn ranges_of(request: &Request, stored: &StoredResponse) -> Option<ByteRanges> {
 fn gate(node: &Node, request: &Request, stored: &StoredResponse) -> Option<Gate> {
     match stored.body.len_if_complete() {
         Some(_) => None,
-        None => node.hub.gates.of(&request.key()),
+        None => node.hub.gates.of(request.key()),
     }
 }
 

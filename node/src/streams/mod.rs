@@ -23,13 +23,14 @@ use serde::Serialize;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::live::Rendition;
+use crate::request::{first_segment, presentation_of};
 use crate::telemetry::{self, StreamHandles, Telemetry};
 use viewers::Viewers;
 
 /// The presentations of a node.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    /// By the hash of host and segment; replaced as a whole when one more is known.
+    /// By `presentation_of`; replaced as a whole when one more is known.
     known: ArcSwap<HashMap<u64, Arc<Stream>>>,
     others: Arc<Stream>,
     /// When each playback session was first seen, and whether it plays already.
@@ -55,10 +56,8 @@ struct Session {
 /// What is remembered of a finished request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'a> {
-    /// The host asked for.
-    pub(crate) host: &'a str,
-    /// The path asked for.
-    pub(crate) path: &'a str,
+    /// The presentation asked for, as `presentation_of`.
+    pub(crate) presentation: u64,
     /// Where the viewer is.
     pub(crate) peer: IpAddr,
     /// Body bytes sent.
@@ -91,8 +90,7 @@ impl Streams {
 
     /// Remembers that the origin has a presentation here.
     pub(crate) fn learn(&self, telemetry: &Telemetry, host: &str, path: &str) {
-        let segment = first_segment(path);
-        let hash = hash_of(host, segment);
+        let hash = presentation_of(host, path);
         if self.known.load().contains_key(&hash) {
             return;
         }
@@ -101,7 +99,7 @@ impl Streams {
         if known.contains_key(&hash) || known.len() >= STREAMS_MAX {
             return;
         }
-        let name = telemetry::path_without_secrets(segment);
+        let name = telemetry::path_without_secrets(first_segment(path));
         let mut more = HashMap::clone(&known);
         let stream = Stream {
             figures: telemetry.stream(&format!("{host}/{name}")),
@@ -115,9 +113,8 @@ impl Streams {
 
     /// Counts a finished request.
     pub(crate) fn finished(&self, seen: &Seen<'_>, uptime: Duration) {
-        let hash = hash_of(seen.host, first_segment(seen.path));
         let known = self.known.load();
-        let stream = known.get(&hash).unwrap_or(&self.others);
+        let stream = known.get(&seen.presentation).unwrap_or(&self.others);
         let figures = &stream.figures;
         figures.requests.add(1);
         figures.viewer_bytes.add(seen.bytes);
@@ -146,12 +143,14 @@ impl Streams {
             figures.throughput.record(bits_per_second(kbps));
         }
         let Some(session) = &cmcd.session else { return };
-        let session = self.sessions.get_with(hash_of(&stream.host, session), || {
-            Arc::new(Mutex::new(Session {
-                began: uptime,
-                is_playing: false,
-            }))
-        });
+        let session = self
+            .sessions
+            .get_with(session_of(&stream.host, session), || {
+                Arc::new(Mutex::new(Session {
+                    began: uptime,
+                    is_playing: false,
+                }))
+            });
         let mut session = session.lock();
         // The first request for more than the initial buffer: what was asked until then was start-up.
         if !cmcd.is_startup && !session.is_playing && cmcd.buffer.is_some_and(|b| !b.is_zero()) {
@@ -175,7 +174,7 @@ impl Streams {
 
     fn with(&self, host: &str, target: &str, count: impl FnOnce(&StreamHandles)) {
         let path = target.split('?').next().unwrap_or(target);
-        let hash = hash_of(host, first_segment(path));
+        let hash = presentation_of(host, path);
         let known = self.known.load();
         count(&known.get(&hash).unwrap_or(&self.others).figures);
     }
@@ -280,14 +279,8 @@ fn lag_of(rendition: &Rendition, uptime: Duration) -> Option<Lag> {
     })
 }
 
-fn first_segment(path: &str) -> &str {
-    let path = path.trim_start_matches('/');
-    // As in `affinity_of`: a file at the root belongs to the presentation of the root.
-    path.split_once('/').map_or("", |(first, _)| first)
-}
-
-fn hash_of(host: &str, name: &str) -> u64 {
-    xxh3_64_with_seed(name.as_bytes(), xxh3_64(host.as_bytes()))
+fn session_of(host: &str, session: &str) -> u64 {
+    xxh3_64_with_seed(session.as_bytes(), xxh3_64(host.as_bytes()))
 }
 
 /// A viewer is its session, or else its address: behind one address several count as one.
