@@ -8,13 +8,14 @@
 //! Anything else is 404.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Parser;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use node::listen::{Bound, CertificateSource, Congestion, ListenConfig, ListenLimits, QuicConfig};
-use node::{Body, Exchange, Peer, Upload};
+use node::{Answering, Body, Exchange, Peer, Upload};
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
@@ -96,6 +97,16 @@ impl Bare {
 
 impl Exchange for Bare {
     async fn exchange(&self, _peer: &Peer, request: Request<Upload>) -> Response<Body> {
+        self.answer(&request)
+    }
+
+    fn begin(&self, _peer: &Arc<Peer>, request: Request<Upload>) -> Answering {
+        Answering::Now(self.answer(&request))
+    }
+}
+
+impl Bare {
+    fn answer(&self, request: &Request<Upload>) -> Response<Body> {
         let path = request.uri().path();
         let Some((_, body)) = self.bodies.iter().find(|(of, _)| *of == path) else {
             let mut response = Response::new(Body::empty());

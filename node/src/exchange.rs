@@ -12,11 +12,11 @@
 //!
 //! Who calls it: listeners, for every request. What it calls: one branch, then `respond`.
 
-use std::future::{Future, ready};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::{HeaderValue, StatusCode};
 use media::Kind;
 
@@ -40,17 +40,40 @@ pub trait Exchange: Clone + Send + Sync + 'static {
         peer: &Peer,
         request: http::Request<Upload>,
     ) -> impl Future<Output = http::Response<Body>> + Send;
+
+    /// Answers one request of `peer`: at once, where nothing has to be waited for.
+    fn begin(&self, peer: &Arc<Peer>, request: http::Request<Upload>) -> Answering {
+        let (service, peer) = (self.clone(), Arc::clone(peer));
+        Answering::Later(Box::pin(
+            async move { service.exchange(&peer, request).await },
+        ))
+    }
+}
+
+/// An answer, or what will come to one.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a hit is the common case, and boxing it is what this avoids"
+)]
+pub enum Answering {
+    /// Nothing had to be waited for.
+    Now(http::Response<Body>),
+    /// Resolves to the answer.
+    Later(BoxFuture<'static, http::Response<Body>>),
 }
 
 impl Exchange for Arc<Node> {
+    async fn exchange(&self, peer: &Peer, request: http::Request<Upload>) -> http::Response<Body> {
+        match self.begin(&Arc::new(peer.clone()), request) {
+            Answering::Now(response) => response,
+            Answering::Later(answered) => answered.await,
+        }
+    }
+
     // What is done before the first wait is not in the future: each value would have its place there as long
-    // as the request lives, and a future is copied on its way to where it is polled. A hit never has one of
-    // its own; what waits is boxed, so that a hit pays nothing for it.
-    fn exchange(
-        &self,
-        peer: &Peer,
-        request: http::Request<Upload>,
-    ) -> impl Future<Output = http::Response<Body>> + Send {
+    // as the request lives, and a future is copied on its way to where it is polled. A hit never has one;
+    // what waits is boxed, so that a hit pays nothing for it.
+    fn begin(&self, peer: &Arc<Peer>, request: http::Request<Upload>) -> Answering {
         let mut record = Box::new(Record::open(self, peer));
         let (mut head, upload) = request.into_parts();
         let mut admitted = Request::admit_head(&mut head, &self.admission(record.started()));
@@ -70,26 +93,25 @@ impl Exchange for Arc<Node> {
                 if peer.handshake.is_none() {
                     announce_next(self, request, &record);
                 }
-                return ready(leave(self, record, answer)).left_future();
+                return Answering::Now(leave(self, record, answer));
             }
             request.interim = peer.interim.clone();
             request.handshake.clone_from(&peer.handshake);
         } else {
             record.refused(head.method, head.uri);
         }
-        let mut admitted = admitted.map(Box::new);
-        let waiting = async move {
+        let (node, mut admitted) = (Self::clone(self), admitted.map(Box::new));
+        Answering::Later(Box::pin(async move {
             let answered = match &mut admitted {
-                Ok(request) => answer(self, request, planned, upload, &mut record).await,
+                Ok(request) => answer(&node, request, planned, upload, &mut record).await,
                 Err(failure) => Err(*failure),
             };
             let answer = answered.unwrap_or_else(|failure| {
                 record.failed(failure);
-                failure.answer(&self.name, record.elapsed())
+                failure.answer(&node.name, record.elapsed())
             });
-            finish(self, record, answer)
-        };
-        Box::pin(waiting).right_future()
+            finish(&node, record, answer)
+        }))
     }
 }
 

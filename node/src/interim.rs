@@ -73,7 +73,10 @@ impl InterimOutbox {
     /// and what came before is sent first.
     ///
     /// There is no other request under way meanwhile.
-    pub(crate) async fn until<T>(&self, mut answer: Pin<&mut impl Future<Output = T>>) -> T {
+    pub(crate) async fn until<T>(
+        &self,
+        mut answer: Pin<&mut (impl Future<Output = T> + ?Sized)>,
+    ) -> T {
         let Some(shared) = &self.shared else {
             return answer.await;
         };
@@ -115,7 +118,7 @@ impl InterimOutbox {
 impl Shared {
     fn poll_until<T>(
         &self,
-        answer: Pin<&mut impl Future<Output = T>>,
+        answer: Pin<&mut (impl Future<Output = T> + ?Sized)>,
         cx: &mut Context<'_>,
     ) -> Poll<T> {
         let polled = answer.poll(cx);

@@ -41,5 +41,5 @@ pub mod upstream;
 pub use body::Body;
 pub use clock::Clock;
 pub use early::Handshake;
-pub use exchange::{Exchange, Peer, Protocol};
+pub use exchange::{Answering, Exchange, Peer, Protocol};
 pub use upload::Upload;

@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::exchange::{Exchange, Peer, Protocol};
+use crate::exchange::{Answering, Exchange, Peer, Protocol};
 use crate::upload::Upload;
 
 /// What answers on one listener, and how its answers are dressed.
@@ -42,22 +42,27 @@ impl<S: Exchange> Answerer<S> {
     }
 
     /// Answers one request of `peer`.
-    pub(super) fn answer(
+    pub(super) async fn answer(
         &self,
         peer: &Arc<Peer>,
         request: Request<Upload>,
-    ) -> impl Future<Output = Response<Body>> + Send {
+    ) -> Response<Body> {
         let is_head = request.method() == Method::HEAD;
-        let protocol = peer.protocol;
-        let answered = self.service.exchange(peer, request);
-        async move {
-            let mut response = answered.await;
-            self.dress(&mut response, protocol, is_head);
-            response
-        }
+        let mut response = match self.begin(peer, request) {
+            Answering::Now(response) => response,
+            Answering::Later(answered) => answered.await,
+        };
+        self.dress(&mut response, peer.protocol, is_head);
+        response
     }
 
-    fn dress(&self, response: &mut Response<Body>, protocol: Protocol, is_head: bool) {
+    /// Begins to answer one request of `peer`; what comes of it is still to be dressed.
+    pub(super) fn begin(&self, peer: &Arc<Peer>, request: Request<Upload>) -> Answering {
+        self.service.begin(peer, request)
+    }
+
+    /// Adds to a response, to HEAD or to another method, what depends on the connection.
+    pub(super) fn dress(&self, response: &mut Response<Body>, protocol: Protocol, is_head: bool) {
         let length = response.body().remaining_if_known();
         if is_head {
             // RFC 9110 9.3.2: the head that GET would have had.

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, Version};
+use futures_util::future::BoxFuture;
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,7 +29,7 @@ use super::gather::gathering;
 use super::records::filling;
 use super::{ListenLimits, limits};
 use crate::clock::Clock;
-use crate::exchange::{Exchange, Peer, Protocol};
+use crate::exchange::{Answering, Exchange, Peer, Protocol};
 use crate::interim::InterimOutbox;
 use crate::live::ConnectionHolds;
 use crate::tasks::Tasks;
@@ -195,16 +196,7 @@ impl<S: Exchange> Connection<'_, S> {
         let service = {
             let (activity, peer) = (activity.clone(), Arc::clone(&self.peer));
             let answerer = Arc::new(self.answerer.clone());
-            hyper::service::service_fn(move |request| {
-                // Boxed: hyper copies it into the connection, where it is cold. The allocator hands out the same
-                // warm memory for one hit after the other.
-                Box::pin(answer(
-                    Arc::clone(&answerer),
-                    Arc::clone(&peer),
-                    &activity,
-                    request,
-                ))
-            })
+            hyper::service::service_fn(move |request| answer(&answerer, &peer, &activity, request))
         };
         match protocol {
             Protocol::Http1 => {
@@ -229,18 +221,19 @@ impl<S: Exchange> Connection<'_, S> {
     }
 }
 
-/// Answers one request. What can be done at once is done before the future is made, so that it stays small:
-/// it is copied on its way to where it is polled.
+/// Answers one request. What can be answered at once never is in a future of its own: that would be copied on its
+/// way to where it is polled.
 fn answer<S: Exchange>(
-    answerer: Arc<Answerer<S>>,
-    peer: Arc<Peer>,
+    answerer: &Arc<Answerer<S>>,
+    peer: &Arc<Peer>,
     activity: &Activity,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<CountedBody>, Infallible>> + Send + use<S> {
+) -> Responding {
     let in_flight = activity.request();
     let (head, incoming) = request.into_parts();
     // RFC 9110 15.2: not to a client of HTTP/1.0.
     let can_take_interim = head.version > Version::HTTP_10;
+    let is_head = head.method == Method::HEAD;
     // A body that nobody reads is dropped: hyper then skips it or closes the connection, so that it
     // cannot be taken for the next request.
     let upload = if Upload::has_meaning_with(&head.method) {
@@ -248,16 +241,48 @@ fn answer<S: Exchange>(
     } else {
         Upload::empty()
     };
-    let request = Request::from_parts(head, upload);
-    async move {
-        // Pinned where it is: each hand it passed through would copy it.
-        let answered = pin!(answerer.answer(&peer, request));
-        let response = if can_take_interim {
-            peer.interim.until(answered).await
-        } else {
-            answered.await
-        };
-        Ok(response.map(|body| CountedBody { body, in_flight }))
+    match answerer.begin(peer, Request::from_parts(head, upload)) {
+        Answering::Now(mut response) => {
+            answerer.dress(&mut response, peer.protocol, is_head);
+            Responding::Now(Some(response.map(|body| CountedBody { body, in_flight })))
+        }
+        Answering::Later(mut answered) => {
+            let (answerer, peer) = (Arc::clone(answerer), Arc::clone(peer));
+            Responding::Later(Box::pin(async move {
+                let mut response = if can_take_interim {
+                    peer.interim.until(answered.as_mut()).await
+                } else {
+                    answered.await
+                };
+                answerer.dress(&mut response, peer.protocol, is_head);
+                response.map(|body| CountedBody { body, in_flight })
+            }))
+        }
+    }
+}
+
+/// The response to one request, as hyper waits for it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a hit is the common case, and boxing it is what this avoids"
+)]
+enum Responding {
+    /// It is there; `None` once it was taken.
+    Now(Option<Response<CountedBody>>),
+    Later(BoxFuture<'static, Response<CountedBody>>),
+}
+
+impl Future for Responding {
+    type Output = Result<Response<CountedBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Now(response) => {
+                let response = response.take();
+                Poll::Ready(Ok(response.expect("it is polled until it is ready")))
+            }
+            Self::Later(answered) => answered.as_mut().poll(cx).map(Ok),
+        }
     }
 }
 
