@@ -60,6 +60,9 @@ impl Cmcd {
 
     /// Reads the `CMCD` parameter of a raw query.
     pub fn of_query(query: &str) -> Option<Self> {
+        if query.is_empty() {
+            return None;
+        }
         let value = query.split('&').find_map(|p| p.strip_prefix("CMCD="))?;
         if value.len() > CMCD_BYTES_MAX {
             return None;

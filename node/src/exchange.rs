@@ -23,7 +23,7 @@ use media::Kind;
 use crate::body::Body;
 use crate::early::{self, Handshake};
 use crate::interim::InterimOutbox;
-use crate::live::{ConnectionHolds, Holder, PRIORITY};
+use crate::live::{ConnectionHolds, PRIORITY};
 use crate::node::Node;
 use crate::record::Record;
 use crate::request::{Client, Request, Wants};
@@ -81,10 +81,7 @@ impl Exchange for Arc<Node> {
         if let Ok(request) = &mut admitted {
             record.admitted(request);
             let address = peer.address.ip();
-            request.holder = Holder {
-                client: Client::of(address, &request.fields, &self.live.forwarders),
-                connection: peer.held.clone(),
-            };
+            request.holder.client = Client::of(address, &request.fields, &self.live.forwarders);
             planned = plan_at_once(self, request);
             if let Some((Plan::Cached, kind)) = &planned
                 && let Some(answer) = at_once::answer(self, request, *kind)
@@ -95,6 +92,7 @@ impl Exchange for Arc<Node> {
                 }
                 return Answering::Now(leave(self, record, answer));
             }
+            request.holder.connection = Some(peer.held.clone());
             request.interim = peer.interim.clone();
             request.handshake.clone_from(&peer.handshake);
         } else {

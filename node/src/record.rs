@@ -149,12 +149,10 @@ impl Record {
         self.status = Some(answer.status);
         self.outcome = answer.outcome;
         self.held = answer.held;
-        self.cache_status = answer
-            .fields
-            .get_all(CACHE_STATUS)
-            .iter()
-            .next_back()
-            .cloned();
+        if self.node.telemetry.logs_requests() {
+            let members = answer.fields.get_all(CACHE_STATUS);
+            self.cache_status = members.iter().next_back().cloned();
+        }
     }
 
     /// Notes body bytes handed to the connection.

@@ -47,6 +47,7 @@ pub struct Request {
     pub holder: Holder,
     /// The handshake of its connection, if that was not done when it came.
     pub handshake: Option<Handshake>,
+    is_of_child: bool,
     /// Whether a child knows of a purge that this node does not: nothing stored here answers it.
     pub is_ahead: bool,
     /// When the request arrived.
@@ -166,7 +167,8 @@ impl Request {
         if wants != Wants::Effect && has_content(&head.headers) {
             return Err(Failure::ContentRefused);
         }
-        if has_passed(&head.headers, rules.node_name) {
+        let is_of_child = head.headers.contains_key(CDN_LOOP);
+        if is_of_child && has_passed(&head.headers, rules.node_name) {
             return Err(Failure::LoopDetected);
         }
         if wants == Wants::Effect && !target.rule.relays_methods {
@@ -180,6 +182,7 @@ impl Request {
             interim: InterimOutbox::default(),
             holder: Holder::default(),
             handshake: None,
+            is_of_child,
             is_ahead: false,
             received_at: rules.now,
         })
@@ -202,7 +205,7 @@ impl Request {
 
     /// Returns whether the request comes from another node or CDN (RFC 8586).
     pub fn is_of_child(&self) -> bool {
-        self.fields.contains_key(CDN_LOOP)
+        self.is_of_child
     }
 
     /// Returns how long ago the request arrived.

@@ -165,6 +165,9 @@ pub fn allow_cross_origin(fields: &mut HeaderMap) {
     fields.insert(TIMING_ALLOW_ORIGIN, HeaderValue::from_static("*"));
 }
 
+/// Field values that are the same on every node.
+const CONSTANTS: [&str; 3] = ["*", "bytes", EXPOSED];
+
 /// States how long the response took here, to players that report CMCD and for requests that were held:
 /// they leave that time out of the throughput they measure (CTA-5006 `rd`, HX-05).
 pub(crate) fn state_delay(fields: &mut HeaderMap, node_name: &str, elapsed: Duration) {

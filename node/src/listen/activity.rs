@@ -37,6 +37,20 @@ struct State {
     head_since: Option<Instant>,
     /// Whether bytes announce a request head; on HTTP/2 they may be a ping.
     heads_only: bool,
+    /// When the connection was last polled.
+    turn_began: Instant,
+}
+
+impl State {
+    /// Returns the present time; that of the turn is as good where everything happens in one.
+    fn now(&self) -> Instant {
+        // Streams of HTTP/2 are polled without their connection.
+        if self.heads_only {
+            self.turn_began
+        } else {
+            Instant::now()
+        }
+    }
 }
 
 /// Why a connection is ended by this side.
@@ -61,10 +75,16 @@ impl Activity {
             idle_since: now,
             head_since: Some(now),
             heads_only,
+            turn_began: now,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
         }
+    }
+
+    /// Notes that the connection is polled now.
+    pub(super) fn turn_begins(&self, now: Instant) {
+        self.state.lock().turn_began = now;
     }
 
     /// Counts a request until what is returned is dropped.
@@ -82,7 +102,7 @@ impl Activity {
     fn bytes_read(&self) {
         let mut state = self.state.lock();
         if state.heads_only && state.in_flight == 0 && state.head_since.is_none() {
-            state.head_since = Some(Instant::now());
+            state.head_since = Some(state.now());
         }
     }
 
@@ -90,7 +110,7 @@ impl Activity {
     pub(super) fn deadline(&self, limits: &ListenLimits) -> (Instant, Overdue) {
         let state = self.state.lock();
         if state.waiting_for_us > 0 {
-            return (Instant::now() + limits.idle_timeout, Overdue::Idle);
+            return (state.turn_began + limits.idle_timeout, Overdue::Idle);
         }
         if state.in_flight > 0 {
             return (state.taken_since + limits.idle_timeout, Overdue::Stalled);
@@ -114,7 +134,7 @@ impl InFlight {
     fn set_waits_for_us(&mut self, waits_for_us: bool) {
         let mut state = self.activity.state.lock();
         if !waits_for_us {
-            state.taken_since = Instant::now();
+            state.taken_since = state.now();
         }
         if self.waits_for_us != waits_for_us {
             self.waits_for_us = waits_for_us;
@@ -136,7 +156,7 @@ impl Drop for InFlight {
             state.waiting_for_us -= 1;
         }
         if state.in_flight == 0 {
-            state.idle_since = Instant::now();
+            state.idle_since = state.now();
         }
     }
 }
@@ -278,6 +298,7 @@ mod tests {
 
         let request = activity.request();
         tokio::time::advance(Duration::from_secs(100)).await;
+        activity.turn_begins(Instant::now());
         assert!(
             activity.deadline(&limits).0 > Instant::now(),
             "a held request is not idle"
@@ -303,9 +324,11 @@ mod tests {
         let activity = Activity::new(true);
         drop(activity.request());
         tokio::time::advance(Duration::from_secs(20)).await;
-        activity.bytes_read();
         let begun = Instant::now();
+        activity.turn_begins(begun);
+        activity.bytes_read();
         tokio::time::advance(Duration::from_secs(5)).await;
+        activity.turn_begins(Instant::now());
         activity.bytes_read();
         assert_eq!(
             activity.deadline(&limits),

@@ -385,12 +385,14 @@ async fn until_overdue<C: GracefulConnection, T: Fn(&mut Context<'_>)>(
 ) -> Option<Overdue> {
     let mut alarm = pin!(tokio::time::sleep_until(activity.deadline(limits).0));
     std::future::poll_fn(|cx: &mut Context<'_>| {
+        let mut now = Instant::now();
+        activity.turn_begins(now);
         if turns.poll(cx).is_ready() {
             return Poll::Ready(None);
         }
         loop {
             let (deadline, overdue) = activity.deadline(limits);
-            if deadline <= Instant::now() {
+            if deadline <= now {
                 return Poll::Ready(Some(overdue));
             }
             // A deadline that moved away is looked up when the alarm rings: re-arming the timer on
@@ -401,6 +403,7 @@ async fn until_overdue<C: GracefulConnection, T: Fn(&mut Context<'_>)>(
             if alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
+            now = Instant::now();
         }
     })
     .await

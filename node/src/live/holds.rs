@@ -105,8 +105,8 @@ impl State {
 pub struct Holder {
     /// The client, as it is counted.
     pub client: Client,
-    /// Its connection.
-    pub connection: ConnectionHolds,
+    /// Its connection, if it has one.
+    pub connection: Option<ConnectionHolds>,
 }
 
 /// How many requests of one connection are held.
@@ -149,9 +149,11 @@ impl Held {
     ///
     /// Which of the three has no place left.
     pub(crate) fn take(self: &Arc<Self>, holder: &Holder) -> Result<Place, Failure> {
-        let connection = self
-            .per_connection_max
-            .map(|max| Counted::take(&holder.connection.0, max));
+        let connection = holder
+            .connection
+            .as_ref()
+            .zip(self.per_connection_max)
+            .map(|(connection, max)| Counted::take(&connection.0, max));
         let connection = connection.map(|taken| taken.ok_or(Failure::HeldTooManyOfConnection));
         let of_connection = connection.transpose()?;
         let of_all = Counted::take(&self.all, self.all_max).ok_or(Failure::HeldTooMany)?;
@@ -254,7 +256,7 @@ mod tests {
         let address = address.parse().unwrap();
         Holder {
             client: Client::of(address, &http::HeaderMap::new(), &[]),
-            connection: ConnectionHolds::default(),
+            connection: Some(ConnectionHolds::default()),
         }
     }
 

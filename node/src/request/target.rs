@@ -164,8 +164,10 @@ impl Targets {
             return Ok(Arc::clone(&slot.target));
         }
         let target = Arc::new(Target::of(host, sent, rules)?);
-        // Longer ones are made again for each viewer: what a worker keeps has a limit.
-        if host.len() + text.len() <= SENT_BYTES_MAX {
+        // What is dropped from a query differs from viewer to viewer (CMCD, tokens): nobody else will ask for it. And
+        // what a worker keeps has a limit.
+        let is_anybodys = target.dropped_parameters().next().is_none();
+        if is_anybodys && host.len() + text.len() <= SENT_BYTES_MAX {
             *slot = Some(Slot {
                 host: host.into(),
                 sent: text.into(),
@@ -277,13 +279,16 @@ mod tests {
     }
 
     #[test]
-    fn long_targets_are_made_anew() {
-        let (targets, rules) = (Targets::default(), Rules::default());
-        let path = format!("/{}", "a".repeat(SENT_BYTES_MAX));
-        let first = resolve(&targets, "x", &path, &rules);
-        let second = resolve(&targets, "x", &path, &rules);
-        assert!(!Arc::ptr_eq(&first, &second));
-        assert_eq!(first.key, second.key);
+    fn long_targets_and_those_of_one_viewer_are_made_anew() {
+        let targets = Targets::default();
+        let rules = Rules::dropping(vec!["CMCD".to_owned()]);
+        let long = format!("/{}", "a".repeat(SENT_BYTES_MAX));
+        for sent in [long.as_str(), "/a?CMCD=bl%3D400&b=1"] {
+            let first = resolve(&targets, "x", sent, &rules);
+            let second = resolve(&targets, "x", sent, &rules);
+            assert!(!Arc::ptr_eq(&first, &second), "{sent}");
+            assert_eq!(first.key, second.key);
+        }
     }
 
     #[test]

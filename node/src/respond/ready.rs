@@ -110,7 +110,7 @@ impl Slot {
 }
 
 /// Returns the same fields with text of their own: copies of a head then count on memory of this worker, not on
-/// that of the stored response, which all workers share.
+/// that of the stored response, which all workers share. What every node says takes no counting at all.
 fn owned(fields: &HeaderMap) -> HeaderMap {
     let text: Vec<u8> = fields
         .values()
@@ -120,8 +120,11 @@ fn owned(fields: &HeaderMap) -> HeaderMap {
     let mut text = Bytes::from(text);
     let mut owned = fields.clone();
     for value in owned.values_mut() {
-        let mut own = HeaderValue::from_maybe_shared(text.split_to(value.len()))
-            .expect("what was a field value is one");
+        let text = text.split_to(value.len());
+        let mut own = match super::CONSTANTS.iter().find(|constant| **constant == text) {
+            Some(constant) => HeaderValue::from_static(constant),
+            None => HeaderValue::from_maybe_shared(text).expect("what was a field value is one"),
+        };
         own.set_sensitive(value.is_sensitive());
         *value = own;
     }

@@ -100,6 +100,11 @@ impl Telemetry {
         self.connections.get_or_init(|| connections);
     }
 
+    /// Returns whether each finished request is logged, so that what only the log says need not be noted otherwise.
+    pub(crate) fn logs_requests(&self) -> bool {
+        self.access_log.is_some()
+    }
+
     /// Counts an event, and logs it if it is a finished request.
     pub fn record(&self, event: Event<'_>) {
         let handles = &self.handles;
