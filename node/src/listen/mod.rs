@@ -8,6 +8,7 @@ mod answer;
 mod bind;
 mod gather;
 mod limits;
+mod priority;
 mod quic;
 mod records;
 mod serving;

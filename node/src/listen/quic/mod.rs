@@ -12,7 +12,6 @@ pub(super) mod filter;
 mod frames;
 mod head;
 mod incoming;
-mod priority;
 mod response;
 mod socket;
 mod steady;

@@ -20,11 +20,11 @@ use super::adapter::{H3Quic, Outbox, code};
 use super::frames::data_header;
 use super::head::headers_frame;
 use super::incoming::IncomingBody;
-use super::priority::Urgency;
 use crate::body::{Body, BodyError};
 use crate::exchange::{Exchange, Peer};
 use crate::listen::ListenLimits;
 use crate::listen::answer::Answerer;
+use crate::listen::priority::Urgency;
 use crate::upload::Upload;
 
 /// The sending half of a request stream.
