@@ -1,27 +1,41 @@
 //! When a connection last did something, and what is under way on it.
 //!
 //! What is here: the clockwork behind three limits, the time to bring a request head, the time
-//! without a request, and the time without taking anything of a response, for HTTP/1.1 and HTTP/2 alike; hyper's own timer cannot tell them apart. Who
-//! calls it: `tcp`. Deliberately not here: HTTP/3, whose driver sees its requests itself.
+//! without a request, and the time without taking anything of a response, for HTTP/1.1 and HTTP/2 alike; hyper's own timer cannot tell them apart. And the
+//! bodies of responses, which are asked for bytes as `order` allows. Who calls it: `tcp`. Deliberately not here: HTTP/3, whose
+//! driver sees its requests itself.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes};
+use http::Response;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::ListenLimits;
+use super::order::{BodyId, Order};
+use super::priority::Urgency;
 use crate::body::{Body, BodyError};
+use crate::exchange::Protocol;
 use crate::interim::InterimOutbox;
 
 /// What happens on one connection, shared by its socket, its requests and its driver.
 #[derive(Clone, Debug)]
 pub(super) struct Activity {
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// The index of what the order is open to, for those who may give: they need no lock to know. It is stored under the
+    /// lock, and a body that may not give looks again under it.
+    open_to: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -39,18 +53,8 @@ struct State {
     heads_only: bool,
     /// When the connection was last polled.
     turn_began: Instant,
-}
-
-impl State {
-    /// Returns the present time; that of the turn is as good where everything happens in one.
-    fn now(&self) -> Instant {
-        // Streams of HTTP/2 are polled without their connection.
-        if self.heads_only {
-            self.turn_began
-        } else {
-            Instant::now()
-        }
-    }
+    order: Order,
+    next_body: BodyId,
 }
 
 /// Why a connection is ended by this side.
@@ -76,31 +80,57 @@ impl Activity {
             head_since: Some(now),
             heads_only,
             turn_began: now,
+            order: Order::new(),
+            next_body: BodyId(0),
         };
         Self {
-            state: Arc::new(Mutex::new(state)),
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                open_to: AtomicUsize::new(Urgency::LEAST.index()),
+            }),
         }
     }
 
     /// Notes that the connection is polled now.
     pub(super) fn turn_begins(&self, now: Instant) {
-        self.state.lock().turn_began = now;
+        self.shared.state.lock().turn_began = now;
     }
 
     /// Counts a request until what is returned is dropped.
     pub(super) fn request(&self) -> InFlight {
-        let mut state = self.state.lock();
+        let mut state = self.shared.state.lock();
         state.in_flight += 1;
         state.waiting_for_us += 1;
         state.head_since = None;
+        let body = state.next_body;
+        // As many as there are numbers are never under way at once.
+        state.next_body = BodyId(body.0.wrapping_add(1));
         InFlight {
             activity: self.clone(),
-            waits_for_us: true,
+            body,
+            urgency: Urgency::DEFAULT,
+            phase: Phase::WaitsForUs,
         }
     }
 
+    /// Lets bodies of less urgency be held from now on; `waker` polls the connection.
+    pub(super) fn ordered(&self, waker: &Waker) {
+        self.shared.state.lock().order.driven_by(waker);
+    }
+
+    /// Notes that the connection has been polled and has nothing left that it could write.
+    pub(super) fn all_written(&self, waker: &Waker) {
+        if self.shared.open_to.load(Ordering::Relaxed) == Urgency::LEAST.index() {
+            return;
+        }
+        let mut state = self.shared.state.lock();
+        state.order.driven_by(waker);
+        state.order.all_written();
+        self.shared.publish(&state);
+    }
+
     fn bytes_read(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.shared.state.lock();
         if state.heads_only && state.in_flight == 0 && state.head_since.is_none() {
             state.head_since = Some(state.now());
         }
@@ -108,7 +138,7 @@ impl Activity {
 
     /// Returns when the connection becomes overdue if nothing happens, and for what.
     pub(super) fn deadline(&self, limits: &ListenLimits) -> (Instant, Overdue) {
-        let state = self.state.lock();
+        let state = self.shared.state.lock();
         if state.waiting_for_us > 0 {
             return (state.turn_began + limits.idle_timeout, Overdue::Idle);
         }
@@ -122,39 +152,130 @@ impl Activity {
     }
 }
 
+impl Shared {
+    fn publish(&self, state: &State) {
+        let open_to = state.order.open_to().index();
+        self.open_to.store(open_to, Ordering::Relaxed);
+    }
+}
+
 /// One request under way, to the end of its response body.
 #[derive(Debug)]
 pub(super) struct InFlight {
     activity: Activity,
-    waits_for_us: bool,
+    body: BodyId,
+    urgency: Urgency,
+    phase: Phase,
+}
+
+/// Whom a request under way waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// For us: for an answer, or for more of its body.
+    WaitsForUs,
+    /// For the client, which is to take what its body gave.
+    Gives,
+    /// For the client, which is to take more urgent bodies first.
+    IsHeld,
 }
 
 impl InFlight {
-    /// Notes whose turn it is: ours to bring more of the body, or the client's to take what is there.
-    fn set_waits_for_us(&mut self, waits_for_us: bool) {
-        let mut state = self.activity.state.lock();
-        if !waits_for_us {
-            state.taken_since = state.now();
-        }
-        if self.waits_for_us != waits_for_us {
-            self.waits_for_us = waits_for_us;
-            if waits_for_us {
-                state.waiting_for_us += 1;
-            } else {
-                state.waiting_for_us -= 1;
+    /// Lets the body of `response` be the one that is counted, as urgent as the request asked for, or else as it is.
+    pub(super) fn counting(
+        mut self,
+        response: Response<Body>,
+        asked: Option<Urgency>,
+        protocol: Protocol,
+    ) -> Response<CountedBody> {
+        debug_assert_eq!(self.phase, Phase::WaitsForUs, "before it gives");
+        match protocol {
+            // One response at a time: it goes before nobody.
+            Protocol::Http1 => {}
+            Protocol::Http2 | Protocol::Http3 => {
+                self.urgency = Urgency::choose(asked, response.headers());
             }
+        }
+        response.map(|body| CountedBody {
+            body,
+            in_flight: self,
+        })
+    }
+
+    /// Returns whether its body may give; if not, it is asked again when it may.
+    fn may_give(&mut self, cx: &mut Context<'_>) -> bool {
+        let open_to = self.activity.shared.open_to.load(Ordering::Relaxed);
+        self.urgency.index() <= open_to || !self.is_held(cx)
+    }
+
+    #[cold]
+    fn is_held(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut state = self.activity.shared.state.lock();
+        let is_held = state.order.holds(self.body, self.urgency, cx.waker());
+        if is_held {
+            if self.phase == Phase::WaitsForUs {
+                // It was not the client who took nothing until now.
+                state.taken_since = state.now();
+            }
+            self.phase = state.moved(self.body, self.urgency, self.phase, Phase::IsHeld);
+        }
+        is_held
+    }
+
+    /// Notes whose turn it is: ours to bring more of the body, or the client's to take what is there.
+    fn polled(&mut self, is_pending: bool) {
+        let mut state = self.activity.shared.state.lock();
+        let phase = if is_pending {
+            Phase::WaitsForUs
+        } else {
+            state.taken_since = state.now();
+            state.order.gave(self.urgency);
+            self.activity.shared.publish(&state);
+            Phase::Gives
+        };
+        self.phase = state.moved(self.body, self.urgency, self.phase, phase);
+    }
+}
+
+impl State {
+    /// Returns the present time; that of the turn is as good where everything happens in one.
+    fn now(&self) -> Instant {
+        // Streams of HTTP/2 are polled without their connection.
+        if self.heads_only {
+            self.turn_began
+        } else {
+            Instant::now()
+        }
+    }
+
+    /// Counts a request where it is now, and no longer where it was.
+    fn moved(&mut self, body: BodyId, urgency: Urgency, from: Phase, to: Phase) -> Phase {
+        if from == to {
+            return to;
+        }
+        self.leaves(body, urgency, from);
+        match to {
+            Phase::WaitsForUs => self.waiting_for_us += 1,
+            Phase::Gives => self.order.begins(urgency),
+            Phase::IsHeld => {}
+        }
+        to
+    }
+
+    fn leaves(&mut self, body: BodyId, urgency: Urgency, phase: Phase) {
+        match phase {
+            Phase::WaitsForUs => self.waiting_for_us -= 1,
+            Phase::Gives => self.order.ends(urgency),
+            Phase::IsHeld => self.order.forget(body),
         }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut state = self.activity.state.lock();
+        let mut state = self.activity.shared.state.lock();
         debug_assert!(state.in_flight > 0, "every request is counted once");
         state.in_flight -= 1;
-        if self.waits_for_us {
-            state.waiting_for_us -= 1;
-        }
+        state.leaves(self.body, self.urgency, self.phase);
         if state.in_flight == 0 {
             state.idle_since = state.now();
         }
@@ -177,9 +298,12 @@ impl http_body::Body for CountedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if !this.in_flight.may_give(cx) {
+            return Poll::Pending;
+        }
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         // It is asked for more only when the client has room for it.
-        this.in_flight.set_waits_for_us(polled.is_pending());
+        this.in_flight.polled(polled.is_pending());
         polled
     }
 
@@ -305,7 +429,7 @@ mod tests {
         );
 
         let mut sent = activity.request();
-        sent.set_waits_for_us(false);
+        sent.polled(false);
         assert!(
             activity.deadline(&limits).0 > Instant::now(),
             "another is still held"

@@ -38,6 +38,8 @@ pub(super) struct GatheredSender<IO> {
 struct Socket<IO> {
     io: IO,
     gathered: BytesMut,
+    /// Whether a write of this turn found no room.
+    was_full: bool,
     /// Why sending failed. The connection learns of it when it writes next.
     failed: Option<io::ErrorKind>,
 }
@@ -47,6 +49,7 @@ pub(super) fn gathering<IO>(io: IO) -> (GatheringIo<IO>, GatheredSender<IO>) {
     let socket = Arc::new(Mutex::new(Socket {
         io,
         gathered: BytesMut::new(),
+        was_full: false,
         failed: None,
     }));
     let sender = GatheredSender {
@@ -57,14 +60,19 @@ pub(super) fn gathering<IO>(io: IO) -> (GatheringIo<IO>, GatheredSender<IO>) {
 
 impl<IO: AsyncWrite + Unpin> GatheredSender<IO> {
     /// Sends as much of what was gathered as the socket takes; it wakes the task when it takes more.
-    pub(super) fn send(&self, cx: &mut Context<'_>) {
+    ///
+    /// Returns whether the socket has taken everything that was written in this turn, and was to be.
+    pub(super) fn send(&self, cx: &mut Context<'_>) -> bool {
         let mut socket = self.socket.lock();
-        if let Poll::Ready(Err(error)) = socket.poll_send(cx) {
+        let sent = socket.poll_send(cx);
+        let was_full = std::mem::take(&mut socket.was_full);
+        if let Poll::Ready(Err(error)) = &sent {
             socket.failed = Some(error.kind());
             socket.gathered.clear();
             // Nobody else would tell the connection.
             cx.waker().wake_by_ref();
         }
+        sent.is_ready() && !was_full
     }
 }
 
@@ -101,7 +109,9 @@ impl<IO: AsyncWrite + Unpin> Socket<IO> {
             }
             return Poll::Ready(Ok(length));
         }
-        self.poll_write_through(cx, slices)
+        let written = self.poll_write_through(cx, slices);
+        self.was_full |= written.is_pending();
+        written
     }
 
     /// Sends what was gathered and, with the same call, `slices` behind it.
@@ -334,7 +344,7 @@ mod tests {
                 while !rest.is_empty() {
                     match write(&mut io, rest) {
                         Poll::Ready(taken) => rest = &rest[taken.unwrap()..],
-                        Poll::Pending => sender.send(&mut context()),
+                        Poll::Pending => assert!(!sender.send(&mut context()), "a write found no room"),
                     }
                 }
                 sent.extend_from_slice(&bytes);

@@ -20,8 +20,9 @@ pub(super) const REQUEST_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Bytes of one HTTP/2 frame from a client; the smallest that RFC 9113 4.2 allows.
 pub(super) const HTTP2_FRAME_BYTES_MAX: u32 = 16 * 1024;
 
-/// Bytes of a response that wait on one HTTP/2 stream for the client's window.
-pub(super) const HTTP2_STREAM_SEND_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of a response on one HTTP/2 stream at which its body is not asked for more: it gives two chunks of 64 KiB. No more urgent
+/// response overtakes them, nor the two chunks that may be added: one when some of these have left, one that waits for that.
+pub(super) const HTTP2_STREAM_SEND_BYTES_MAX: usize = 128 * 1024;
 
 /// Requests a client may take back before they were looked at (Rapid Reset, B82).
 pub(super) const HTTP2_RESETS_MAX: usize = 20;

@@ -8,6 +8,7 @@ mod answer;
 mod bind;
 mod gather;
 mod limits;
+mod order;
 mod priority;
 mod quic;
 mod records;

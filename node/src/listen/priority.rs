@@ -1,28 +1,37 @@
 //! Extensible priorities (RFC 9218) as the order in which one connection's streams are sent.
 //!
-//! What is here: reading the urgency out of a `Priority` field. Who calls it: `quic::response`.
-//! Deliberately not here: PRIORITY_UPDATE frames, and the `i` parameter: streams of one urgency
+//! What is here: reading the urgency out of a `Priority` field. Who calls it: `quic::response`, which tells quinn, and `tcp`, for
+//! `order`. Deliberately not here: PRIORITY_UPDATE frames, and the `i` parameter: streams of one urgency
 //! share the connection in turns.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
-/// The urgency of a response: 0 is the most urgent, 7 the least.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The urgency of a response: 0 is the most urgent, 7 the least; the more urgent is less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Urgency(u8);
 
 impl Urgency {
+    /// How many there are.
+    pub(super) const COUNT: usize = 8;
+
+    /// What is sent when nothing else is to be.
+    pub(super) const LEAST: Self = Self(7);
+
+    /// What is assumed of a response that nobody says anything about (RFC 9218 4.1).
+    pub(super) const DEFAULT: Self = Self(3);
+
     /// Chooses between what the request asks and what the response is by its kind.
     ///
     /// The viewer knows best what it waits for; most do not say, and then it is the response's own
     /// urgency (LB-02), and last the default of RFC 9218 4.1.
     pub(super) fn choose(request: Option<Self>, response: &HeaderMap) -> Self {
         let chosen = request.or_else(|| Self::of(response));
-        chosen.unwrap_or(Self(URGENCY_DEFAULT))
+        chosen.unwrap_or(Self::DEFAULT)
     }
 
     /// Reads the urgency a head asks for; malformed is as good as absent (RFC 9218 4).
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        let field = headers.get("priority")?.to_str().ok()?;
+        let field = headers.get(PRIORITY)?.to_str().ok()?;
         let mut urgency = None;
         for member in field.split(',') {
             // The last of several wins (RFC 8941 3.2).
@@ -40,12 +49,21 @@ impl Urgency {
 
     /// Returns quinn's priority, where more is sooner.
     pub(super) fn stream_priority(self) -> i32 {
-        i32::from(URGENCY_MAX - self.0)
+        i32::from(Self::LEAST.0 - self.0)
+    }
+
+    /// Returns those that are less urgent, the most urgent of them first.
+    pub(super) fn less_urgent(self) -> impl Iterator<Item = Self> {
+        (self.0 + 1..=Self::LEAST.0).map(Self)
+    }
+
+    /// Returns it as a place among all of them.
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
     }
 }
 
-const URGENCY_DEFAULT: u8 = 3;
-const URGENCY_MAX: u8 = 7;
+const PRIORITY: HeaderName = HeaderName::from_static("priority");
 
 #[cfg(test)]
 mod tests {

@@ -43,6 +43,8 @@ struct Encrypted<IO> {
     unsealed: Vec<u8>,
     /// Bytes written that are in records and have not all left.
     sealed_bytes: usize,
+    /// Whether a write of this turn found no room.
+    was_full: bool,
     /// Why sending failed. The connection learns of it when it writes next.
     failed: Option<io::ErrorKind>,
 }
@@ -55,6 +57,7 @@ pub(super) fn filling<IO>(mut tls: TlsStream<IO>) -> (FullRecords<IO>, RecordSen
         tls,
         unsealed: Vec::new(),
         sealed_bytes: 0,
+        was_full: false,
         failed: None,
     }));
     let sender = RecordSender {
@@ -65,15 +68,20 @@ pub(super) fn filling<IO>(mut tls: TlsStream<IO>) -> (FullRecords<IO>, RecordSen
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> RecordSender<IO> {
     /// Sends as many records as the socket takes; it wakes the task when it takes more.
-    pub(super) fn send(&self, cx: &mut Context<'_>) {
+    ///
+    /// Returns whether the socket has taken everything that was written in this turn, and was to be.
+    pub(super) fn send(&self, cx: &mut Context<'_>) -> bool {
         let mut stream = self.stream.lock();
-        if let Poll::Ready(Err(error)) = stream.poll_send(cx)
+        let sent = stream.poll_send(cx);
+        let was_full = std::mem::take(&mut stream.was_full);
+        if let Poll::Ready(Err(error)) = &sent
             && stream.failed.is_none()
         {
             stream.failed = Some(error.kind());
             // Nobody else would tell the connection.
             cx.waker().wake_by_ref();
         }
+        sent.is_ready() && !was_full
     }
 }
 
@@ -88,7 +96,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Encrypted<IO> {
         }
         if self.sealed_bytes + self.unsealed.len() >= HELD_BYTES_MAX {
             // Only what leaves makes room.
-            ready!(self.poll_send_sealed(cx))?;
+            let sent = self.poll_send_sealed(cx);
+            self.was_full |= sent.is_pending();
+            ready!(sent)?;
         }
         Poll::Ready(self.write(slices))
     }

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::activity::{Activity, CountedBody, Overdue, WatchedIo};
 use super::answer::Answerer;
 use super::gather::gathering;
+use super::priority::Urgency;
 use super::records::filling;
 use super::{ListenLimits, limits};
 use crate::clock::Clock;
@@ -93,7 +94,7 @@ pub(super) async fn serve_clear<IO, S>(
         let served = connection.serve(io, already_read, |cx| sender.send(cx));
         Box::pin(served).await;
     } else {
-        Box::pin(connection.serve(io, already_read, |_| {})).await;
+        Box::pin(connection.serve(io, already_read, |_| false)).await;
     }
 }
 
@@ -141,7 +142,7 @@ pub(super) async fn serve_tls<IO, S>(
         let served = connection.serve(io, Bytes::new(), |cx| sender.send(cx));
         Box::pin(served).await;
     } else {
-        Box::pin(connection.serve(stream, Bytes::new(), |_| {})).await;
+        Box::pin(connection.serve(stream, Bytes::new(), |_| false)).await;
     }
 }
 
@@ -179,9 +180,14 @@ struct Connection<'a, S> {
 }
 
 impl<S: Exchange> Connection<'_, S> {
-    /// Serves the connection to its end; `turn_over` is called whenever it has been polled.
-    async fn serve<IO>(self, io: IO, already_read: Bytes, turn_over: impl Fn(&mut Context<'_>))
-    where
+    /// Serves the connection to its end; `turn_over` is called whenever it has been polled, and returns whether
+    /// everything is written that could be.
+    async fn serve<IO>(
+        self,
+        io: IO,
+        already_read: Bytes,
+        turn_over: impl Fn(&mut Context<'_>) -> bool,
+    ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let protocol = self.peer.protocol;
@@ -204,17 +210,24 @@ impl<S: Exchange> Connection<'_, S> {
                 let driven = Turns {
                     connection: pin!(connection),
                     turn_over,
+                    activity: &activity,
                 };
-                drive(driven, &activity, self.limits, self.tasks.signal()).await;
+                drive(driven, self.limits, self.tasks.signal()).await;
             }
             Protocol::Http2 => {
+                std::future::poll_fn(|cx| {
+                    activity.ordered(cx.waker());
+                    Poll::Ready(())
+                })
+                .await;
                 let executor = OwnedExecutor(self.tasks.clone());
                 let connection = http2(executor, self.limits).serve_connection(io, service);
                 let driven = Turns {
                     connection: pin!(connection),
                     turn_over,
+                    activity: &activity,
                 };
-                drive(driven, &activity, self.limits, self.tasks.signal()).await;
+                drive(driven, self.limits, self.tasks.signal()).await;
             }
             Protocol::Http3 => unreachable!("HTTP/3 is no byte stream"),
         }
@@ -231,6 +244,11 @@ fn answer<S: Exchange>(
 ) -> Responding {
     let in_flight = activity.request();
     let (head, incoming) = request.into_parts();
+    let asked = match peer.protocol {
+        // One response at a time: it goes before nobody.
+        Protocol::Http1 => None,
+        Protocol::Http2 | Protocol::Http3 => Urgency::of(&head.headers),
+    };
     // RFC 9110 15.2: not to a client of HTTP/1.0.
     let can_take_interim = head.version > Version::HTTP_10;
     let is_head = head.method == Method::HEAD;
@@ -244,7 +262,7 @@ fn answer<S: Exchange>(
     match answerer.begin(peer, Request::from_parts(head, upload)) {
         Answering::Now(mut response) => {
             answerer.dress(&mut response, peer.protocol, is_head);
-            Responding::Now(Some(response.map(|body| CountedBody { body, in_flight })))
+            Responding::Now(Some(in_flight.counting(response, asked, peer.protocol)))
         }
         Answering::Later(mut answered) => {
             let (answerer, peer) = (Arc::clone(answerer), Arc::clone(peer));
@@ -255,7 +273,7 @@ fn answer<S: Exchange>(
                     answered.await
                 };
                 answerer.dress(&mut response, peer.protocol, is_head);
-                response.map(|body| CountedBody { body, in_flight })
+                in_flight.counting(response, asked, peer.protocol)
             }))
         }
     }
@@ -340,21 +358,23 @@ where
 struct Turns<'a, C, T> {
     connection: Pin<&'a mut C>,
     turn_over: T,
+    activity: &'a Activity,
 }
 
-impl<C: GracefulConnection, T: Fn(&mut Context<'_>)> Turns<'_, C, T> {
+impl<C: GracefulConnection, T: Fn(&mut Context<'_>) -> bool> Turns<'_, C, T> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let polled = self.connection.as_mut().poll(cx);
-        (self.turn_over)(cx);
+        if (self.turn_over)(cx) {
+            self.activity.all_written(cx.waker());
+        }
         // Why it ended is nothing that a server could do something about.
         polled.map(|_| ())
     }
 }
 
 /// Drives a connection until it ends, is overdue, or has drained.
-async fn drive<C: GracefulConnection, T: Fn(&mut Context<'_>)>(
+async fn drive<C: GracefulConnection, T: Fn(&mut Context<'_>) -> bool>(
     mut turns: Turns<'_, C, T>,
-    activity: &Activity,
     limits: &ListenLimits,
     ending: CancellationToken,
 ) {
@@ -365,9 +385,9 @@ async fn drive<C: GracefulConnection, T: Fn(&mut Context<'_>)>(
             turns.connection.as_mut().graceful_shutdown();
             // The owner of the tasks sets the deadline of a drain; a connection that falls silent
             // in it ends as always.
-            until_overdue(&mut turns, activity, limits).await
+            until_overdue(&mut turns, limits).await
         }
-        overdue = until_overdue(&mut turns, activity, limits) => overdue,
+        overdue = until_overdue(&mut turns, limits) => overdue,
     };
     if overdue == Some(Overdue::Idle) {
         turns.connection.as_mut().graceful_shutdown();
@@ -378,11 +398,11 @@ async fn drive<C: GracefulConnection, T: Fn(&mut Context<'_>)>(
 }
 
 /// Polls a connection to its end (`None`), or until it is overdue.
-async fn until_overdue<C: GracefulConnection, T: Fn(&mut Context<'_>)>(
+async fn until_overdue<C: GracefulConnection, T: Fn(&mut Context<'_>) -> bool>(
     turns: &mut Turns<'_, C, T>,
-    activity: &Activity,
     limits: &ListenLimits,
 ) -> Option<Overdue> {
+    let activity = turns.activity;
     let mut alarm = pin!(tokio::time::sleep_until(activity.deadline(limits).0));
     std::future::poll_fn(|cx: &mut Context<'_>| {
         let mut now = Instant::now();

@@ -1,13 +1,14 @@
 //! Listeners end to end: real sockets, real clients of every protocol.
 //!
 //! What is here: a server whose answers a test scripts, and one client for all protocols. The HTTP/3
-//! client is h3 over h3-quinn: an adapter that is not ours. Below it: `bodies`, `early`, `endings`, `limits`, `packets`, `priorities`,
+//! client is h3 over h3-quinn: an adapter that is not ours. Below it: `bodies`, `early`, `endings`, `limits`, `order`, `packets`, `priorities`,
 //! `steering`, `stretch`, `uploads`.
 
 mod bodies;
 mod early;
 mod endings;
 mod limits;
+mod order;
 mod packets;
 mod priorities;
 mod steering;
@@ -178,17 +179,7 @@ impl Server {
     }
 
     fn client_tls(&self, alpn: &[u8]) -> rustls::ClientConfig {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.certificates.leaf()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider);
-        let mut config = builder
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![alpn.to_vec()];
-        config
+        client_tls(&self.certificates, alpn)
     }
 
     async fn tls(&self, alpn: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
@@ -232,6 +223,21 @@ impl Server {
         let (endpoint, connection) = self.quic_at(address).await;
         Client::over(endpoint, connection).await
     }
+}
+
+/// What a client needs to trust a server with these certificates.
+fn client_tls(certificates: &Certificates, alpn: &[u8]) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificates.leaf()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    let mut config = builder
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config
 }
 
 async fn h1<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: IO) -> Client {
