@@ -227,6 +227,9 @@ pub(crate) struct OriginArguments {
     /// Complete segments in a live playlist.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) window: u64,
+    /// How much was produced before the start [default: one window].
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) history: Option<Duration>,
     #[command(flatten)]
     pub(crate) stream: StreamArguments,
 }

@@ -21,6 +21,7 @@ impl Plan {
     pub(crate) fn of(typed: OriginArguments) -> anyhow::Result<Self> {
         let config = OriginConfig {
             window: typed.window,
+            history: typed.history,
             pad_parts_to: typed.pad_parts_to,
             renditions: typed.rendition,
             ..stream(&typed.stream)?
