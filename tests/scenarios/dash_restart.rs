@@ -30,6 +30,8 @@ struct State {
     run: u32,
     /// What the MPD has beside its period.
     beside: &'static str,
+    /// Its update period.
+    updated_each: &'static str,
     /// How its segments are listed; counted if not.
     is_listed: bool,
     is_static: bool,
@@ -42,6 +44,7 @@ impl Packager {
             start: BEGIN - Duration::from_secs(age),
             run: 0,
             beside: "",
+            updated_each: "PT2S",
             is_listed: false,
             is_static: false,
         };
@@ -111,12 +114,12 @@ impl Packager {
         };
         let text = format!(
             "<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"{kind}\" availabilityStartTime=\"{start}\" \
-             publishTime=\"{published}\" minimumUpdatePeriod=\"PT2S\" timeShiftBufferDepth=\"PT40S\" id=\"m\">{}\
+             publishTime=\"{published}\" minimumUpdatePeriod=\"{}\" timeShiftBufferDepth=\"PT40S\" id=\"m\">{}\
              <Period id=\"0\" start=\"PT0S\"><AdaptationSet mimeType=\"video/mp4\">\
              <SegmentTemplate initialization=\"$RepresentationID$/init.mp4\" media=\"$RepresentationID$/$Number$.m4s\" \
              startNumber=\"0\" {duration}>{listed}</SegmentTemplate>\
              <Representation id=\"v\" bandwidth=\"1000\"/></AdaptationSet></Period></MPD>",
-            state.beside,
+            state.updated_each, state.beside,
         );
         let mut reply = ok(whole(Bytes::from(text)));
         let fields = reply.headers_mut();
@@ -398,6 +401,42 @@ fn fm_14_where_nothing_is_rewritten_what_was_stored_under_the_names_goes() {
         pass(Duration::from_secs(1)).await;
         assert_eq!(mark_of(&mpd_at(&viewer).await), None);
         assert_eq!(body_of(&viewer, "/live/v/0.m4s").await, "0 of 1");
+    });
+}
+
+#[test]
+fn ld_10_players_read_an_mpd_as_often_as_it_may_begin_again_to_them() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let packager = Packager::start(&origin, 60);
+        packager.set(|state| state.updated_each = "PT30S");
+        let _shield = t.node("shield", &["origin"]);
+        let _edge = t.node("edge", &["shield"]);
+        let viewer = t.viewer("edge");
+        let four = Some(Duration::from_secs(4));
+        let before = mpd_at(&viewer).await;
+        assert_eq!(before.minimum_update_period, four);
+        packager.restart();
+        pass(Duration::from_secs(4)).await;
+        // Nobody has asked for anything since: it is shown while it is brought anew.
+        mpd_at(&viewer).await;
+        pass(Duration::from_secs(1)).await;
+        let (now, _) = watch_until_marked(&viewer, None).await;
+        assert_eq!(now.minimum_update_period, four);
+        assert_eq!(now.availability_start, before.availability_start);
+    });
+}
+
+#[test]
+fn ld_10_an_mpd_that_would_not_go_on_says_what_its_origin_says() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let packager = Packager::start(&origin, 60);
+        packager.set(|state| state.updated_each = "PT30S");
+        let _edge = t.node_with("edge", &["origin"], showing_restarts);
+        let viewer = t.viewer("edge");
+        let shown = mpd_at(&viewer).await;
+        assert_eq!(shown.minimum_update_period, Some(Duration::from_secs(30)));
     });
 }
 

@@ -3,6 +3,7 @@
 //! Called by whatever rewrites MPDs, e.g. `trim`. Deliberately not here: what is to be changed.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -68,4 +69,14 @@ pub(super) fn applied(source: &str, mut edits: Vec<(Range<usize>, String)>) -> B
     }
     text.push_str(source.get(at..).unwrap_or_default());
     Bytes::from(text)
+}
+
+/// Writes an `xs:duration`, to the nanosecond if it has to be.
+pub(super) fn iso_duration(duration: Duration) -> String {
+    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
+    if nanoseconds == 0 {
+        return format!("PT{seconds}S");
+    }
+    let fraction = format!("{nanoseconds:09}");
+    format!("PT{seconds}.{}S", fraction.trim_end_matches('0'))
 }

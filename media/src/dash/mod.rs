@@ -15,6 +15,7 @@ mod rebase;
 mod template;
 mod timeline;
 mod trim;
+mod update;
 
 pub use clock::with_clock;
 pub use limits::{Limits, MpdError};
@@ -27,3 +28,4 @@ pub use rebase::{Crossing, PeriodBefore, Rebase};
 pub use template::{Addressed, Template, TemplateError};
 pub use timeline::Continuation;
 pub use trim::{NAMES_MAX, named_between, trim};
+pub use update::with_update_period;

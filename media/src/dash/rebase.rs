@@ -18,7 +18,7 @@ use bytes::Bytes;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use super::edit::{applied, attribute, with_attribute};
+use super::edit::{applied, attribute, iso_duration, with_attribute};
 use super::mpd::Mpd;
 use crate::time::format_date_time;
 
@@ -283,16 +283,6 @@ fn namespaces_of(root: &BytesStart<'_>) -> Option<Vec<String>> {
     }
     namespaces.sort_unstable();
     Some(namespaces)
-}
-
-/// Writes an `xs:duration`, to the nanosecond if it has to be.
-fn iso_duration(duration: Duration) -> String {
-    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
-    if nanoseconds == 0 {
-        return format!("PT{seconds}S");
-    }
-    let fraction = format!("{nanoseconds:09}");
-    format!("PT{seconds}.{}S", fraction.trim_end_matches('0'))
 }
 
 #[cfg(test)]

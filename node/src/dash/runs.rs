@@ -16,7 +16,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use cache::CacheKey;
 use http::{HeaderMap, header};
-use media::dash::{Addressed, Crossing, Limits, Mpd, PeriodBefore, Rebase, Representation};
+use media::dash::{
+    Addressed, Crossing, Limits, Mpd, PeriodBefore, Rebase, Representation, with_update_period,
+};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
@@ -88,6 +90,18 @@ pub(crate) fn shown(
     mpd: Mpd,
     fields: &mut HeaderMap,
 ) -> Mpd {
+    let mpd = of_run(node, key, address, mpd, fields);
+    let rebases = node.rules.of(&address.host, &address.path).live.rebases;
+    let often = with_update_period(&mpd, UPDATE_PERIOD_MAX)
+        .filter(|_| rebases && mpd.availability_start.is_some())
+        .and_then(parsed);
+    let Some(often) = often else { return mpd };
+    fill::describe_changed(fields);
+    often
+}
+
+/// Returns an MPD as its run is shown, and lets `fields` describe it.
+fn of_run(node: &Node, key: &CacheKey, address: &Address, mpd: Mpd, fields: &mut HeaderMap) -> Mpd {
     let run = run_of(node, key, address, &mpd);
     let Some(run) = run.filter(|run| run.following.is_some()) else {
         return mpd;
@@ -271,7 +285,11 @@ fn rewritten(node: &Node, key: &CacheKey, run: &Run, mpd: &Mpd) -> Option<Mpd> {
         before: before.as_deref(),
         window: Some(window).filter(|_| mpd.is_dynamic()),
     };
-    let text: Bytes = following.rebase.rewrite(mpd, run.start, crossing)?;
+    parsed(following.rebase.rewrite(mpd, run.start, crossing)?)
+}
+
+/// Parses a text that is an MPD's with small changes.
+fn parsed(text: Bytes) -> Option<Mpd> {
     let limits = Limits {
         bytes_max: text.len(),
         ..Limits::default()
@@ -375,6 +393,9 @@ const REPRESENTATIONS_MAX: usize = 64;
 /// How long players come over from a run: each reads the MPD once per update period.
 const SETTLING_MIN: Duration = Duration::from_secs(60);
 const SETTLING_MAX: Duration = Duration::from_secs(600);
+
+/// Players learn that a presentation began again when they read its MPD, and stand still until then.
+const UPDATE_PERIOD_MAX: Duration = Duration::from_secs(4);
 
 /// Longer segments than anybody makes.
 const SEGMENT_MAX: Duration = Duration::from_secs(60);
