@@ -89,9 +89,14 @@ impl Packager {
 
     /// Lets it start again now.
     fn restart(&self) {
+        self.restart_with(Duration::ZERO);
+    }
+
+    /// Lets it start again as if it had run for `history`.
+    fn restart_with(&self, history: Duration) {
         let now = self.now();
         self.set(|state| {
-            state.start = now;
+            state.start = now - history;
             state.run += 1;
         });
     }
@@ -401,6 +406,44 @@ fn fm_14_where_nothing_is_rewritten_what_was_stored_under_the_names_goes() {
         pass(Duration::from_secs(1)).await;
         assert_eq!(mark_of(&mpd_at(&viewer).await), None);
         assert_eq!(body_of(&viewer, "/live/v/0.m4s").await, "0 of 1");
+    });
+}
+
+#[test]
+fn ca_07_a_run_that_says_that_it_began_earlier_goes_on_where_players_are() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let packager = Packager::start(&origin, 60);
+        let _edge = t.node("edge", &["origin"]);
+        let viewer = t.viewer("edge");
+        mpd_at(&viewer).await;
+        pass(Duration::from_secs(5)).await;
+        mpd_at(&viewer).await;
+        packager.restart_with(Duration::from_secs(30));
+        pass(Duration::from_secs(3)).await;
+        let (now, mark) = watch_until_marked(&viewer, None).await;
+        let at = packager.now() - BEGIN + Duration::from_secs(60);
+        let behind = at - newest_start(&now);
+        assert!(
+            (Duration::from_secs(8)..Duration::from_secs(11)).contains(&behind),
+            "what players need to begin, and not what they have had: {behind:?}"
+        );
+        let shown = now.representations.last().expect("a representation");
+        let first = shown.template.as_ref().expect("a template").first_number();
+        let begins = newest_start(&now) - Duration::from_secs(35);
+        assert_eq!(begins.as_secs(), first * 2, "at its own time");
+        let path = format!("/live/v/{first}.m4s?_seawall_run={mark}");
+        assert_eq!(body_of(&viewer, &path).await, format!("{first} of 1"));
+        pass(Duration::from_secs(20)).await;
+        let later = mpd_at(&viewer).await;
+        assert_eq!(
+            newest_start(&later),
+            newest_start(&now),
+            "a period stays where it is"
+        );
+        let from_it_on = packager.now() - BEGIN + Duration::from_secs(60) - newest_start(&now);
+        let window = later.time_shift_buffer_depth.expect("a window");
+        assert!(window > from_it_on - Duration::from_secs(4) && window <= from_it_on);
     });
 }
 

@@ -24,7 +24,7 @@ pub use mpd::{
     TimelineRun, UtcTiming,
 };
 pub use patch::Patch;
-pub use rebase::{Crossing, PeriodBefore, Rebase};
+pub use rebase::{Crossing, PeriodBefore, Rebase, Withheld};
 pub use template::{Addressed, Template, TemplateError};
 pub use timeline::Continuation;
 pub use trim::{NAMES_MAX, named_between, trim};

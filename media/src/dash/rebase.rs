@@ -33,6 +33,20 @@ pub struct Rebase {
     pub parameter: String,
     /// What tells the run's periods from others: letters and digits.
     pub period_suffix: String,
+    /// What is not shown of it, if anything.
+    pub withheld: Option<Withheld>,
+}
+
+/// The beginning of a period that is not shown.
+///
+/// A run that says that it began earlier than it did, or was noticed late, has segments from before what players have just played. A
+/// player that comes over begins with a period's first segment, which has to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// When the period starts, as the run says.
+    pub period_start: Duration,
+    /// How much of it is not shown: whole segments.
+    pub duration: Duration,
 }
 
 /// A period of the run before, which players need to find their way out of it.
@@ -63,7 +77,8 @@ impl Rebase {
     ///
     /// `run_start` is its availability start, for a version that has ended and says none any more. Patch locations leave: their
     /// patches are for the text as it was. `None` if that cannot be said in this MPD: where a segment is named by
-    /// anything but a `SegmentTemplate`, something is on another server (`xlink:href`), or a period has no start.
+    /// anything but a `SegmentTemplate`, something is on another server (`xlink:href`), a period has no start, or what is
+    /// withheld is no whole segments.
     pub fn rewrite(&self, run: &Mpd, run_start: Duration, crossing: Crossing<'_>) -> Option<Bytes> {
         let source = std::str::from_utf8(&run.text).ok()?;
         let shift = self.shift(run.availability_start.unwrap_or(run_start))?;
@@ -83,6 +98,8 @@ impl Rebase {
             crossing,
             edits: Vec::new(),
             periods: 0,
+            withheld: None,
+            levels: Vec::new(),
             leaving: None,
         };
         let mut reader = Reader::from_str(source);
@@ -152,6 +169,15 @@ impl PeriodBefore {
     }
 }
 
+/// What a `SegmentTemplate` says with what it inherits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    timescale: Option<u64>,
+    duration: Option<u64>,
+    start_number: Option<u64>,
+    offset: Option<u64>,
+}
+
 /// Walks over the text of a run and notes what has to change.
 struct Walk<'a> {
     rebase: &'a Rebase,
@@ -162,6 +188,10 @@ struct Walk<'a> {
     edits: Vec<(Range<usize>, String)>,
     /// How many periods began.
     periods: usize,
+    /// What is not shown of this one.
+    withheld: Option<Duration>,
+    /// What templates say so far in the period and in what is open in it, outermost first.
+    levels: Vec<Said>,
     /// Where a patch location begins that leaves.
     leaving: Option<usize>,
 }
@@ -172,7 +202,12 @@ impl Walk<'_> {
         if attribute(tag, "xlink:href").is_some() {
             return None;
         }
-        match start.local_name().into_inner() {
+        let name = start.local_name().into_inner();
+        if matches!(name, "Period" | "AdaptationSet" | "Representation") && !is_empty {
+            self.levels
+                .push(self.levels.last().copied().unwrap_or_default());
+        }
+        match name {
             "MPD" => {
                 self.drop_before_of_other_names(start);
                 self.edits.push((span, self.root(tag)?));
@@ -181,7 +216,19 @@ impl Walk<'_> {
                 let period = self.period(tag)?;
                 self.edits.push((span, period));
             }
-            "SegmentTemplate" => self.edits.push((span, self.template(tag)?)),
+            "SegmentTemplate" => {
+                let template = self.template(tag)?;
+                self.edits.push((span, template));
+            }
+            "EventStream" if self.withheld.is_some() => {
+                self.edits.push((span, self.events(tag)?));
+            }
+            // What is counted is not listed.
+            "SegmentTimeline"
+                if self.withheld.is_some() && self.levels.last()?.duration.is_some() =>
+            {
+                return None;
+            }
             "PatchLocation" if is_empty => self.edits.push((span, String::new())),
             "PatchLocation" => self.leaving = Some(span.start),
             "SegmentList"
@@ -196,6 +243,9 @@ impl Walk<'_> {
     }
 
     fn end(&mut self, name: &str, span: Range<usize>) {
+        if matches!(name, "Period" | "AdaptationSet" | "Representation") {
+            self.levels.pop();
+        }
         if name == "PatchLocation"
             && let Some(begin) = self.leaving.take()
         {
@@ -236,8 +286,13 @@ impl Walk<'_> {
     }
 
     fn period(&mut self, tag: &str) -> Option<String> {
-        let start = self.run.periods.get(self.periods)?.start?;
-        let start = start.checked_add(self.shift)?;
+        let own = self.run.periods.get(self.periods)?;
+        let start = own.start?;
+        self.withheld = (self.rebase.withheld)
+            .filter(|withheld| withheld.period_start == start)
+            .map(|withheld| withheld.duration);
+        let withheld = self.withheld.unwrap_or_default();
+        let start = start.checked_add(self.shift)?.checked_add(withheld)?;
         let before = match self.crossing.before.filter(|_| self.periods == 0) {
             Some(before) if before.start < start => format!("{}\n  ", before.text),
             Some(_) | None => String::new(),
@@ -249,12 +304,54 @@ impl Walk<'_> {
         };
         self.periods += 1;
         let tag = with_attribute(tag, "id", &id)?;
-        let tag = with_attribute(&tag, "start", &iso_duration(start))?;
+        let mut tag = with_attribute(&tag, "start", &iso_duration(start))?;
+        if let Some(duration) = own.duration {
+            let left = iso_duration(duration.checked_sub(withheld)?);
+            tag = with_attribute(&tag, "duration", &left)?;
+        }
         Some(format!("{before}{tag}"))
     }
 
-    fn template(&self, tag: &str) -> Option<String> {
-        let mut tag = tag.to_owned();
+    /// Events are told in time since the start of the period, too.
+    fn events(&self, tag: &str) -> Option<String> {
+        let timescale = number(tag, "timescale")?.unwrap_or(1);
+        let offset = number(tag, "presentationTimeOffset")?.unwrap_or(0);
+        let moved = offset.checked_add(units_of(self.withheld?, timescale)?)?;
+        with_attribute(tag, "presentationTimeOffset", &moved.to_string())
+    }
+
+    /// Lets a template begin later, by what is withheld of its period.
+    fn begin_later(&mut self, tag: &str, withheld: Duration) -> Option<String> {
+        if attribute(tag, "eptDelta").is_some() {
+            return None;
+        }
+        let level = self.levels.last_mut()?;
+        let said = Said {
+            timescale: number(tag, "timescale")?.or(level.timescale),
+            duration: number(tag, "duration")?.or(level.duration),
+            start_number: number(tag, "startNumber")?.or(level.start_number),
+            offset: number(tag, "presentationTimeOffset")?.or(level.offset),
+        };
+        *level = said;
+        let units = units_of(withheld, said.timescale.unwrap_or(1).max(1))?;
+        let offset = said.offset.unwrap_or(0).checked_add(units)?;
+        let tag = with_attribute(tag, "presentationTimeOffset", &offset.to_string())?;
+        let Some(duration) = said.duration else {
+            return Some(tag);
+        };
+        let segments = units.checked_div(duration)?;
+        if segments.checked_mul(duration) != Some(units) {
+            return None;
+        }
+        let first = said.start_number.unwrap_or(1).checked_add(segments)?;
+        with_attribute(&tag, "startNumber", &first.to_string())
+    }
+
+    fn template(&mut self, tag: &str) -> Option<String> {
+        let mut tag = match self.withheld {
+            Some(withheld) => self.begin_later(tag, withheld)?,
+            None => tag.to_owned(),
+        };
         for name in ["media", "initialization", "index", "bitstreamSwitching"] {
             let Some(uri) = attribute(&tag, name) else {
                 continue;
@@ -269,6 +366,20 @@ impl Walk<'_> {
         Some(tag)
     }
 }
+
+/// Returns the number that an attribute is, if it is there; `None` if it is something else.
+fn number(tag: &str, name: &str) -> Option<Option<u64>> {
+    attribute(tag, name).map_or(Some(None), |value| value.parse().ok().map(Some))
+}
+
+/// Returns a duration in units of a timescale, if that is a whole number.
+fn units_of(duration: Duration, timescale: u64) -> Option<u64> {
+    let units = duration.as_nanos().checked_mul(u128::from(timescale))?;
+    let is_whole = units % NANOSECONDS == 0;
+    u64::try_from(units / NANOSECONDS).ok().filter(|_| is_whole)
+}
+
+const NANOSECONDS: u128 = 1_000_000_000;
 
 /// Returns what the names of an element are of, in a fixed order.
 fn namespaces_of(root: &BytesStart<'_>) -> Option<Vec<String>> {

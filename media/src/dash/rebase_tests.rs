@@ -30,6 +30,7 @@ fn rebase(start: u64, mark: &str) -> Rebase {
         published_later: Duration::ZERO,
         parameter: format!("_run={mark}"),
         period_suffix: mark.to_owned(),
+        withheld: None,
     }
 }
 
@@ -125,6 +126,86 @@ fn ca_07_what_is_said_of_the_whole_presentation_moves_with_it_and_patches_leave(
     );
     assert!(shown.patch_locations.is_empty());
     assert_eq!(shown.periods[0].id.as_deref(), Some("0.ab"));
+}
+
+/// What is shown of a run of which some is withheld.
+fn later(run: &Mpd, withheld: Duration) -> Option<Mpd> {
+    let withheld = Withheld {
+        period_start: run.periods[0].start?,
+        duration: withheld,
+    };
+    let rebase = Rebase {
+        withheld: Some(withheld),
+        ..rebase(400, "ab")
+    };
+    rewritten(&rebase, run, Crossing::default())
+}
+
+#[test]
+fn ca_07_the_beginning_of_a_run_is_withheld_and_each_segment_keeps_its_name_and_its_time() {
+    let inner = "<EventStream timescale=\"10\"/><AdaptationSet>\
+                 <SegmentTemplate media=\"$Number$.m4s\" duration=\"4\" timescale=\"2\" startNumber=\"5\"/>\
+                 <Representation id=\"v\" bandwidth=\"1\"/>\
+                 <Representation id=\"w\" bandwidth=\"1\"><SegmentTemplate presentationTimeOffset=\"7\" media=\"w$Number$.m4s\"/></Representation>\
+                 </AdaptationSet>";
+    let run = run(
+        1000,
+        "",
+        &format!("<Period start=\"PT1S\" duration=\"PT60S\">{inner}</Period>"),
+    );
+    let shown = later(&run, Duration::from_secs(20)).unwrap();
+    assert_eq!(shown.periods[0].start, Some(Duration::from_secs(621)));
+    assert_eq!(shown.periods[0].duration, Some(Duration::from_secs(40)));
+    for (own, as_shown) in run.representations.iter().zip(&shown.representations) {
+        let (own_template, template) = (own.template.as_ref(), as_shown.template.as_ref());
+        assert_eq!(template.unwrap().first_number(), 15);
+        let offset = |of: Option<&crate::dash::SegmentTemplate>| {
+            of.unwrap().presentation_time_offset.unwrap_or(0)
+        };
+        assert_eq!(offset(template), offset(own_template) + 40);
+        assert_eq!(shown.available_at(as_shown, 14), None);
+        for number in [15, 16, 99] {
+            assert_eq!(
+                shown.available_at(as_shown, number),
+                run.available_at(own, number)
+            );
+        }
+    }
+    let text = std::str::from_utf8(&shown.text).unwrap();
+    assert!(text.contains("<EventStream presentationTimeOffset=\"200\""));
+    assert_eq!(later(&run, Duration::from_secs(21)), None, "half a segment");
+    assert_eq!(later(&run, Duration::from_secs(62)), None, "all and more");
+}
+
+#[test]
+fn ca_07_of_segments_that_are_listed_only_the_time_is_withheld() {
+    let listed = |timeline: &str| {
+        let template = "<SegmentTemplate media=\"$Time$.m4s\" timescale=\"90000\"";
+        format!(
+            "<Period start=\"PT0S\"><AdaptationSet>{template}{timeline}</SegmentTemplate>\
+             <Representation id=\"v\" bandwidth=\"1\"/></AdaptationSet></Period>"
+        )
+    };
+    let timeline = "<SegmentTimeline><S t=\"0\" d=\"180000\" r=\"9\"/></SegmentTimeline>";
+    let only_listed = run(1000, "", &listed(&format!(">{timeline}")));
+    let shown = later(&only_listed, Duration::from_secs(6)).unwrap();
+    let template = shown.representations[0].template.clone().unwrap();
+    assert_eq!(template.presentation_time_offset, Some(540_000));
+    assert_eq!(template.start_number, None);
+    assert_eq!(
+        template.timeline,
+        only_listed.representations[0]
+            .template
+            .as_ref()
+            .unwrap()
+            .timeline
+    );
+    let both = run(
+        1000,
+        "",
+        &listed(&format!(" duration=\"180000\">{timeline}")),
+    );
+    assert_eq!(later(&both, Duration::from_secs(6)), None);
 }
 
 #[test]

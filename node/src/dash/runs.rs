@@ -17,7 +17,8 @@ use bytes::Bytes;
 use cache::CacheKey;
 use http::{HeaderMap, header};
 use media::dash::{
-    Addressed, Crossing, Limits, Mpd, PeriodBefore, Rebase, Representation, with_update_period,
+    Addressed, Crossing, Limits, Mpd, PeriodBefore, Rebase, Representation, Withheld,
+    with_update_period,
 };
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
@@ -184,12 +185,11 @@ fn begun(
     let goes_on = shown.as_ref().is_none_or(|shown| shown.mpd.is_dynamic());
     let series = series_of(node, address, mpd).filter(|_| rule.live.rebases && goes_on)?;
     let mark = node.hub.runs.new_mark(node, key.as_str());
-    let rebase = rebase_of(&mark, last, mpd, shown.as_deref())?;
     let period = mpd.minimum_update_period.unwrap_or_default();
     let mut run = Run {
         start,
         following: Some(Following {
-            rebase,
+            rebase: rebase_of(&mark, last, mpd, shown.as_deref())?,
             mark,
             settles_at: node.clock.uptime() + (period * 2).clamp(SETTLING_MIN, SETTLING_MAX),
             ended: Vec::new(),
@@ -202,7 +202,11 @@ fn begun(
     {
         node.mpds.runs.before.insert(key.clone(), Arc::new(before));
     }
-    let is_after = rewritten(node, key, &run, mpd)?;
+    let withheld = withheld(node, mpd, start);
+    let is_after = match withheld.and_then(|some| without(node, key, &mut run, mpd, some)) {
+        Some(is_after) => is_after,
+        None => rewritten(node, key, &run, mpd)?,
+    };
     let began = |mpd: &Mpd| mpd.periods.last().and_then(|period| period.start);
     if shown
         .as_ref()
@@ -240,6 +244,40 @@ fn begun(
     Some(run)
 }
 
+/// Returns what is not shown of the beginning of a run: what is older than players need to begin.
+///
+/// Whoever comes over begins with the first segment of its period, and one that comes to a time that it has had gets stuck.
+fn withheld(node: &Node, mpd: &Mpd, run_start: Duration) -> Option<Withheld> {
+    let [period] = mpd.periods.as_slice() else {
+        return None;
+    };
+    let period_start = period.start?;
+    let since = since(node, run_start.checked_add(period_start)?)?;
+    let segment = Some(longest_segment(mpd)).filter(|segment| !segment.is_zero())?;
+    let segments = since.checked_sub(to_play_from(mpd))?.as_nanos() / segment.as_nanos();
+    let segments = u32::try_from(segments).ok().filter(|it| *it > 0)?;
+    Some(Withheld {
+        period_start,
+        duration: segment.checked_mul(segments)?,
+    })
+}
+
+/// Lets some of a run be withheld if that can be said of it; returns how it is shown then.
+fn without(
+    node: &Node,
+    key: &CacheKey,
+    run: &mut Run,
+    mpd: &Mpd,
+    withheld: Withheld,
+) -> Option<Mpd> {
+    run.following.as_mut()?.rebase.withheld = Some(withheld);
+    let shown = rewritten(node, key, run, mpd);
+    if shown.is_none() {
+        run.following.as_mut()?.rebase.withheld = None;
+    }
+    shown
+}
+
 fn rebase_of(mark: &str, last: &Run, mpd: &Mpd, shown: Option<&Known>) -> Option<Rebase> {
     let milliseconds = u64::try_from(last.start.as_millis()).ok()?;
     let (availability_start, published_before) = match &last.following {
@@ -262,24 +300,25 @@ fn rebase_of(mark: &str, last: &Run, mpd: &Mpd, shown: Option<&Known>) -> Option
         published_later,
         parameter: format!("{RUN_MARK}={mark}"),
         period_suffix: mark.to_owned(),
+        withheld: None,
     })
 }
 
 fn rewritten(node: &Node, key: &CacheKey, run: &Run, mpd: &Mpd) -> Option<Mpd> {
     let following = run.following.as_ref()?;
-    let now = node
-        .clock
-        .now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .ok()?;
     let is_settling = node.clock.uptime() < following.settles_at;
     let own = mpd.periods.first().and_then(|period| period.start);
-    let since = now.saturating_sub(run.start.saturating_add(own.unwrap_or_default()));
-    let window = match is_settling {
-        true => to_play_from(mpd),
-        // Nothing is available of before the run.
-        false => since.max(to_play_from(mpd)),
-    };
+    let withheld = (following.rebase.withheld)
+        .filter(|withheld| Some(withheld.period_start) == own)
+        .map(|withheld| withheld.duration);
+    let begins = [own, withheld]
+        .into_iter()
+        .flatten()
+        .fold(run.start, Duration::saturating_add);
+    // Nothing is available of before the run.
+    let window = since(node, begins)
+        .unwrap_or_default()
+        .max(to_play_from(mpd));
     let before = node.mpds.runs.before.get(key).filter(|_| is_settling);
     let crossing = Crossing {
         before: before.as_deref(),
@@ -297,8 +336,22 @@ fn parsed(text: Bytes) -> Option<Mpd> {
     Mpd::parse(text, &limits).ok()
 }
 
-/// Returns as much of the past as players need to begin: what is older than that, they leave at once.
+/// Returns how long ago an instant was, which is since 1970.
+fn since(node: &Node, then: Duration) -> Option<Duration> {
+    let now = node.clock.now();
+    now.duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?
+        .checked_sub(then)
+}
+
+/// Returns as much of the past as players need to begin.
 fn to_play_from(mpd: &Mpd) -> Duration {
+    let segment = longest_segment(mpd);
+    let delay = mpd.suggested_presentation_delay.unwrap_or(segment * 2);
+    delay.min(SETTLING_MIN).saturating_add(segment * 2)
+}
+
+fn longest_segment(mpd: &Mpd) -> Duration {
     let segments = mpd.representations.iter().filter_map(|one| {
         let template = one.template.as_ref()?;
         let listed = template.timeline.iter().map(|run| run.duration).max();
@@ -307,9 +360,7 @@ fn to_play_from(mpd: &Mpd) -> Duration {
             listed.map(|units| Duration::from_millis(units.saturating_mul(1000) / timescale));
         listed.or_else(|| template.segment_duration())
     });
-    let longest = segments.max().unwrap_or_default().min(SEGMENT_MAX);
-    let delay = mpd.suggested_presentation_delay.unwrap_or(longest * 2);
-    delay.min(SETTLING_MIN).saturating_add(longest * 2)
+    segments.max().unwrap_or_default().min(SEGMENT_MAX)
 }
 
 /// Lets go of everything that is known of the MPD's names: they may mean anything again.
