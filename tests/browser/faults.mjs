@@ -43,6 +43,16 @@ const FAULTS = [
     },
   },
   {
+    // As a packager does that has no history: its first segment begins when it was started.
+    fault: "the origin without its history, its names begin again",
+    formats: ["LL-DASH"],
+    async strike({ origin }) {
+      await kill(origin.encoder);
+      await pause(GONE_SECONDS);
+      await origin.startEncoder("--history", "0s");
+    },
+  },
+  {
     // What every player has in its playlist and some have not played yet: it becomes a gap, and 410.
     fault: "a stretch of the stream is purged",
     async strike({ tiers }) {
@@ -54,10 +64,10 @@ const FAULTS = [
 
 export async function playFaults(binary, seconds, only, check) {
   const seen = [];
-  for (const { fault, strike } of FAULTS) {
+  for (const { fault, formats, strike } of FAULTS) {
     for (const { player, format, open } of PLAYERS) {
       const name = `${fault}: ${player} ${format}`;
-      if (!name.includes(only)) continue;
+      if (!name.includes(only) || (formats && !formats.includes(format))) continue;
       const one = await playOne(binary, name.replaceAll(/[^a-zA-Z.]+/g, "-"), open, seconds, strike);
       seen.push({ ...one, fault, format });
       check(`${name}: plays at the end`, one.is_playing, `${one.freezes.count} freezes, ${one.freezes.seconds.toFixed(1)} s`);

@@ -139,7 +139,7 @@ function modeOf() {
   const seconds = (otherwise) => Number(options.seconds ?? otherwise);
   const binary = () => findBinary(options.binary);
   if (options.matrix) return { runs: MATRIX.length, seconds: seconds(60), run: playMatrix };
-  if (options.faults) return { runs: 12, seconds: seconds(40), run: (s) => playFaults(binary(), s, options.only, check) };
+  if (options.faults) return { runs: 18, seconds: seconds(40), run: (s) => playFaults(binary(), s, options.only, check) };
   if (options.origin) return { runs: 4, seconds: seconds(60), run: (s) => playOrigin(options.origin, binary(), s, options.only, check) };
   return { runs: 2 * SHORT.length, seconds: seconds(20), run: (s) => playDemo(SHORT, s, playTwice) };
 }

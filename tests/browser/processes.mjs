@@ -191,8 +191,8 @@ async function makeCertificate(folder) {
 // on; killing the origin itself is an encoder that starts again and uses the same names.
 export async function startOrigin(binary) {
   const [originPort, relayPort] = await freePorts(2);
-  const startEncoder = async () => {
-    const process = start("origin", binary, ["origin", "--listen", `127.0.0.1:${originPort}`]);
+  const startEncoder = async (...more) => {
+    const process = start("origin", binary, ["origin", "--listen", `127.0.0.1:${originPort}`, ...more]);
     await listening(process, originPort);
     return process;
   };
@@ -203,7 +203,7 @@ export async function startOrigin(binary) {
     return process;
   };
   const origin = { url: `http://127.0.0.1:${relayPort}`, encoder: await startEncoder(), server: await startServer() };
-  origin.startEncoder = async () => { origin.encoder = await startEncoder(); };
+  origin.startEncoder = async (...more) => { origin.encoder = await startEncoder(...more); };
   origin.startServer = async () => { origin.server = await startServer(); };
   return origin;
 }
