@@ -191,6 +191,7 @@ pub fn mpd(data: &[u8]) {
         assert_eq!(first, Some(clock.0), "it is the first one");
     }
     assert_eq!(mpd.text, data);
+    goes_on(&mpd);
     for representation in mpd.representations.iter().take(16) {
         for now in [
             Duration::ZERO,
@@ -225,6 +226,52 @@ pub fn mpd(data: &[u8]) {
             representation.availability_offset(),
         );
     }
+}
+
+/// Shows an MPD as a run that follows another one, with and without its beginning, and to players that read it often.
+fn goes_on(mpd: &Mpd) {
+    let (earlier, later) = (Duration::from_secs(60), Duration::from_secs(4));
+    if let Some(often) = dash::with_update_period(mpd, later).and_then(read_again) {
+        assert_eq!(often.minimum_update_period, Some(later));
+        assert_eq!(often.periods, mpd.periods);
+    }
+    let Some(start) = mpd.availability_start else {
+        return;
+    };
+    let withheld = mpd.periods.first().and_then(|period| {
+        Some(dash::Withheld {
+            period_start: period.start?,
+            duration: later,
+        })
+    });
+    for withheld in [None, withheld] {
+        let rebase = dash::Rebase {
+            availability_start: Duration::from_secs(start.saturating_sub(earlier).as_secs()),
+            published_later: Duration::ZERO,
+            parameter: "_run=ab".to_owned(),
+            period_suffix: "ab".to_owned(),
+            withheld,
+        };
+        let before = dash::PeriodBefore::last_of(mpd);
+        let crossing = dash::Crossing {
+            before: before.as_ref(),
+            window: Some(later),
+        };
+        let Some(shown) = rebase.rewrite(mpd, start, crossing).and_then(read_again) else {
+            continue;
+        };
+        assert_eq!(shown.availability_start, Some(rebase.availability_start));
+        let began = |mpd: &Mpd| mpd.periods.last().and_then(|period| period.start);
+        assert!(began(&shown) >= began(mpd), "time does not go back");
+    }
+}
+
+fn read_again(text: Bytes) -> Option<Mpd> {
+    let limits = dash::Limits {
+        bytes_max: text.len(),
+        ..dash::Limits::default()
+    };
+    Mpd::parse(text, &limits).ok()
 }
 
 /// Resolves what follows the first line end against what precedes it.

@@ -253,7 +253,7 @@ fn fm_14_what_cannot_be_told_apart_is_not_rewritten() {
 proptest! {
     #[test]
     fn fm_14_ca_07_time_goes_on_over_any_runs_and_no_uri_means_two_segments(
-        gaps in prop::collection::vec((2_u64..5_000, 0_u64..400, 0_u64..3_000), 1..8),
+        gaps in prop::collection::vec((2_u64..5_000, 0_u64..380, 0_u64..3_000, 0_u64..9), 1..8),
     ) {
         let first = run(50, "publishTime=\"1970-01-01T00:00:50Z\"", &period("id=\"0\"", "PT0S"));
         let mut shown = first.clone();
@@ -261,13 +261,14 @@ proptest! {
         let mut named: Vec<(String, Duration)> = Vec::new();
         let names_of = |mpd: &Mpd| -> Vec<(String, Duration)> {
             let representation = mpd.representations.last().unwrap();
-            (0..3).map(|number| {
+            let first = representation.template.as_ref().unwrap().first_number();
+            (first..first + 3).map(|number| {
                 let segment = Addressed { number: Some(number), ..Addressed::default() };
                 (representation.path_of(segment).unwrap(), mpd.available_at(representation, number).unwrap())
             }).collect()
         };
         named.extend(names_of(&first));
-        for (nth, (gap, own_start, later)) in gaps.into_iter().enumerate() {
+        for (nth, (gap, own_start, later, segments)) in gaps.into_iter().enumerate() {
             start += gap + 400;
             let run = run(
                 start,
@@ -276,6 +277,10 @@ proptest! {
             );
             let rebase = Rebase {
                 published_later: shown.publish_time.unwrap() + Duration::from_millis(later),
+                withheld: (segments > 0).then_some(Withheld {
+                    period_start: Duration::from_secs(own_start),
+                    duration: Duration::from_secs(2 * segments),
+                }),
                 ..rebase(50, &format!("m{nth}"))
             };
             let before = PeriodBefore::last_of(&shown);
@@ -292,7 +297,7 @@ proptest! {
                 prop_assert!(named.iter().all(|(other, _)| *other != name), "{} again", name);
                 named.push((name, available));
             }
-            prop_assert_eq!(run.available_at(of_run, 2), named.last().map(|(_, available)| *available));
+            prop_assert_eq!(run.available_at(of_run, segments + 2), named.last().map(|(_, available)| *available));
             shown = next;
         }
     }
