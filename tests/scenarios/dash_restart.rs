@@ -471,6 +471,24 @@ fn ld_10_players_read_an_mpd_as_often_as_it_may_begin_again_to_them() {
 }
 
 #[test]
+fn ld_10_an_mpd_that_players_read_each_four_seconds_is_asked_for_each_second_at_most() {
+    cdn(|t| async move {
+        let origin = t.origin("origin");
+        let packager = Packager::start(&origin, 60);
+        packager.set(|state| state.updated_each = "PT30S");
+        let _shield = t.node("shield", &["origin"]);
+        let _edge = t.node("edge", &["shield"]);
+        let viewer = t.viewer("edge");
+        for _ in 0..200 {
+            mpd_at(&viewer).await;
+            pass(Duration::from_millis(100)).await;
+        }
+        let asked = origin.requests(MPD);
+        assert!(asked <= 21, "{asked} requests in 20 s");
+    });
+}
+
+#[test]
 fn ld_10_an_mpd_that_would_not_go_on_says_what_its_origin_says() {
     cdn(|t| async move {
         let origin = t.origin("origin");
