@@ -104,6 +104,21 @@ async fn what_a_crash_left_of_a_line_is_cut_and_counted() {
     }
 }
 
+#[test]
+fn a_closed_audit_can_be_opened_though_a_process_that_is_being_started_has_a_copy_of_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let opened = open::open(&config.path).unwrap();
+    let copy = opened.file.try_clone().unwrap();
+    let (file, bytes, link) = (opened.file, opened.bytes, opened.report.link);
+    let (commands, waiting) = mpsc::channel(1);
+    drop(commands);
+    let (alive, _ended) = watch::channel(());
+    Writer::new(&config, file, bytes, link, Arc::default(), alive).run(waiting);
+    assert!(open::open(&config.path).is_ok());
+    drop(copy);
+}
+
 #[tokio::test]
 async fn a_changed_file_is_not_written_to() {
     let folder = tempfile::tempdir().unwrap();

@@ -127,5 +127,12 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // A process that is being started has a copy of the file for a moment, and with it the lock that closing gives back.
+        self.file.unlock().ok();
+    }
+}
+
 /// Events that share one fsync.
 const BATCH_MAX: usize = 256;
