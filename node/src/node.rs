@@ -17,6 +17,7 @@ use cache::outcome::CacheNameError;
 use cache::{CacheKey, CacheName, Store};
 use http::{HeaderMap, HeaderValue};
 use moka::sync::Cache;
+use thread_local::ThreadLocal;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -28,6 +29,7 @@ use crate::fill::{self, Fills};
 use crate::live::Hub;
 use crate::next_objects::NextObjects;
 use crate::purge::{self, Applier, FollowConfig, Follower, Purges};
+use crate::record::Books;
 use crate::request::{Admission, Targets};
 use crate::respond::Members;
 use crate::rules::Rules;
@@ -78,7 +80,9 @@ pub struct Node {
     pub(crate) slices: Slices,
     pub(crate) upstream: Upstream,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) streams: Streams,
+    pub(crate) streams: Arc<Streams>,
+    /// Of each worker its own, so that workers do not write to one count of users with every request.
+    books: ThreadLocal<Arc<Books>>,
     pub(crate) purges: Purges,
     pub(crate) tasks: Tasks,
 }
@@ -141,7 +145,8 @@ impl Node {
             next_objects: NextObjects::new(&config.live),
             mpds: Mpds::default(),
             upstream,
-            streams: Streams::new(&telemetry),
+            streams: Arc::new(Streams::new(&telemetry)),
+            books: ThreadLocal::new(),
             purges: Purges::default(),
             telemetry,
             tasks,
@@ -154,6 +159,18 @@ impl Node {
         node.telemetry
             .observe(move || observed.upgrade().map(|n| n.levels()).unwrap_or_default());
         Ok(node)
+    }
+
+    /// Returns where this worker keeps what happens with requests.
+    pub(crate) fn books(&self) -> Arc<Books> {
+        let own = self.books.get_or(|| {
+            Arc::new(Books {
+                clock: self.clock,
+                streams: Arc::clone(&self.streams),
+                telemetry: Arc::clone(&self.telemetry),
+            })
+        });
+        Arc::clone(own)
     }
 
     /// Follows the purge log, and applies what it says to this node.

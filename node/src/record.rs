@@ -12,17 +12,26 @@ use media::Kind;
 use media::cmcd::Cmcd;
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::exchange::{Peer, Protocol};
 use crate::node::Node;
 use crate::request::{Request, Target};
 use crate::respond::{Answer, CACHE_STATUS, Failure, Outcome};
-use crate::streams::Seen;
-use crate::telemetry::{Ending, Event, FinishedRequest};
+use crate::streams::{Seen, Streams};
+use crate::telemetry::{Ending, Event, FinishedRequest, Telemetry};
+
+/// Where finished requests are counted.
+#[derive(Debug)]
+pub(crate) struct Books {
+    pub(crate) clock: Clock,
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) telemetry: Arc<Telemetry>,
+}
 
 /// The record of one request.
 #[derive(Debug)]
 pub(crate) struct Record {
-    node: Arc<Node>,
+    books: Arc<Books>,
     peer: SocketAddr,
     protocol: Protocol,
     method: Method,
@@ -77,9 +86,9 @@ impl AskedFor {
 
 impl Record {
     /// Opens the record of a request that has just arrived.
-    pub(crate) fn open(node: &Arc<Node>, peer: &Peer) -> Self {
+    pub(crate) fn open(node: &Node, peer: &Peer) -> Self {
         Self {
-            node: Arc::clone(node),
+            books: node.books(),
             peer: peer.address,
             protocol: peer.protocol,
             method: Method::GET,
@@ -149,7 +158,7 @@ impl Record {
         self.status = Some(answer.status);
         self.outcome = answer.outcome;
         self.held = answer.held;
-        if self.node.telemetry.logs_requests() {
+        if self.books.telemetry.logs_requests() {
             let members = answer.fields.get_all(CACHE_STATUS);
             self.cache_status = members.iter().next_back().cloned();
         }
@@ -190,10 +199,10 @@ impl Drop for Record {
                 held,
                 cmcd: self.cmcd.as_ref(),
             };
-            let uptime = self.node.clock.uptime_at(now);
-            self.node.streams.finished(&seen, uptime);
+            let uptime = self.books.clock.uptime_at(now);
+            self.books.streams.finished(&seen, uptime);
         }
-        self.node
+        self.books
             .telemetry
             .record(Event::RequestFinished(FinishedRequest {
                 peer: self.peer,

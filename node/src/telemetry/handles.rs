@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use metrics::{Counter, Gauge, Histogram, Recorder};
 
 use super::catalog::{self, METADATA, Metric};
-use super::counts::{Count, Counts};
+use super::counts::{Count, Counts, Samples};
 use super::event::{Ending, FillEnding, Misbehavior, NextObject, SecondAttempt};
 use super::labels::{FillReason, HoldResult, LabelValue, PurgeKind, PurgeState, StatusClass};
 use crate::exchange::Protocol;
@@ -83,8 +83,8 @@ pub(super) struct Handles {
     pub(super) viewer_bytes: By<Count>,
     pub(super) endings: By<Count>,
     pub(super) failures: By<Count>,
-    pub(super) first_byte: By<Histogram>,
-    pub(super) duration: By<Histogram>,
+    pub(super) first_byte: By<Samples>,
+    pub(super) duration: By<Samples>,
     pub(super) hold: By<Histogram>,
     pub(super) held: Gauge,
     pub(super) connections: Gauge,
@@ -155,8 +155,8 @@ impl Handles {
             viewer_bytes: By::each::<Kind>(|kind| r.count(&catalog::VIEWER_BYTES, &[kind])),
             endings: By::each::<Ending>(|ending| r.count(&catalog::ENDINGS, &[ending])),
             failures: By::each::<Failure>(|f| r.count(&catalog::FAILURES, &[f])),
-            first_byte: By::each::<Outcome>(|o| r.histogram(&catalog::FIRST_BYTE, &[o])),
-            duration: By::each::<Protocol>(|p| r.histogram(&catalog::DURATION, &[p])),
+            first_byte: By::each::<Outcome>(|o| r.samples(&catalog::FIRST_BYTE, &[o])),
+            duration: By::each::<Protocol>(|p| r.samples(&catalog::DURATION, &[p])),
             hold: By::each::<HoldResult>(|result| r.histogram(&catalog::HOLD, &[result])),
             held: r.gauge(&catalog::HELD, &[]),
             connections: r.gauge(&catalog::CONNECTIONS, &[]),
@@ -267,6 +267,10 @@ impl<R: Recorder> Registrar<'_, R> {
     fn histogram(&self, metric: &Metric, values: &[&str]) -> Histogram {
         debug_assert_eq!(metric.kind, catalog::Type::Histogram, "{}", metric.name);
         self.0.register_histogram(&metric.key(values), &METADATA)
+    }
+
+    fn samples(&self, metric: &Metric, values: &[&str]) -> Samples {
+        self.1.samples(self.histogram(metric, values))
     }
 
     fn parent(&self, name: &str) -> ParentHandles {

@@ -275,6 +275,7 @@ impl Telemetry {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.counts.show_samples();
             self.rendered.run_upkeep();
         }
     }
