@@ -23,11 +23,12 @@ use futures_util::FutureExt as _;
 use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use parking_lot::Mutex;
-use quinn::{ReadError, VarInt, WriteError};
+use quinn::VarInt;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::frames::FrameWatch;
 use super::response::ResponseStream;
+use super::words::{connection_error, read_error, stream_id, write_error};
 use crate::listen::limits::HTTP3_CONTROL_FRAME_BYTES_MAX;
 
 /// Returns an HTTP/3 error code as quinn takes it.
@@ -454,46 +455,5 @@ impl Drop for Receiving {
         }
         // RFC 9114 4.1: the answer needs no more of the request, and that is no error.
         self.stream.stop(code(Code::H3_NO_ERROR)).ok();
-    }
-}
-
-fn stream_id(id: quinn::StreamId) -> StreamId {
-    let id = VarInt::from(id).into_inner();
-    StreamId::try_from(id).expect("both crates number streams as RFC 9000 2.1 does")
-}
-
-fn connection_error(error: quinn::ConnectionError) -> ConnectionErrorIncoming {
-    match error {
-        quinn::ConnectionError::ApplicationClosed(close) => {
-            ConnectionErrorIncoming::ApplicationClose {
-                error_code: close.error_code.into_inner(),
-            }
-        }
-        quinn::ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
-        error => ConnectionErrorIncoming::Undefined(Arc::new(error)),
-    }
-}
-
-fn read_error(error: ReadError) -> StreamErrorIncoming {
-    match error {
-        ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated {
-            error_code: code.into_inner(),
-        },
-        ReadError::ConnectionLost(error) => StreamErrorIncoming::ConnectionErrorIncoming {
-            connection_error: connection_error(error),
-        },
-        error => StreamErrorIncoming::Unknown(Box::new(error)),
-    }
-}
-
-fn write_error(error: WriteError) -> StreamErrorIncoming {
-    match error {
-        WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated {
-            error_code: code.into_inner(),
-        },
-        WriteError::ConnectionLost(error) => StreamErrorIncoming::ConnectionErrorIncoming {
-            connection_error: connection_error(error),
-        },
-        error => StreamErrorIncoming::Unknown(Box::new(error)),
     }
 }

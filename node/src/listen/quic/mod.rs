@@ -17,6 +17,7 @@ mod socket;
 mod steady;
 mod steering;
 mod transport;
+mod words;
 
 use std::net::UdpSocket;
 use std::sync::Arc;
