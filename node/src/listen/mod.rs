@@ -6,6 +6,7 @@
 mod activity;
 mod answer;
 mod bind;
+mod eager;
 mod gather;
 mod limits;
 mod order;

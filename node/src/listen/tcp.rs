@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, CountedBody, Overdue, WatchedIo};
 use super::answer::Answerer;
+use super::eager::{self, Begun};
 use super::gather::gathering;
 use super::priority::Urgency;
 use super::records::filling;
@@ -341,7 +342,8 @@ fn http2(executor: OwnedExecutor, limits: &ListenLimits) -> http2::Builder<Owned
     builder
 }
 
-/// Runs the streams of an HTTP/2 connection as tasks that the node owns.
+/// Runs the streams of an HTTP/2 connection: what is done at once in the turn that accepts it, the rest as tasks that
+/// the node owns.
 #[derive(Clone, Debug)]
 struct OwnedExecutor(Tasks);
 
@@ -350,7 +352,9 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        self.0.spawn(future);
+        if let Begun::Unfinished(future) = eager::begin(future) {
+            self.0.spawn(future);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One HTTP/3 connection, from its handshake to its farewell.
 //!
-//! What is here: accepting requests, each answered in a task of its own, GOAWAY and the end. Who
+//! What is here: accepting requests, GOAWAY and the end. What is not answered at once is answered in a task of its own. Who
 //! calls it: the endpoint's accept loop. It calls `response` for each request. Deliberately not here:
 //! what is on a stream.
 
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h3::error::Code;
 use h3::server::RequestResolver;
 use quinn::ZeroRttAccepted;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use crate::exchange::{Exchange, Peer, Protocol};
 use crate::interim::InterimOutbox;
 use crate::listen::ListenLimits;
 use crate::listen::answer::Answerer;
+use crate::listen::eager::{self, Begun};
 use crate::live::ConnectionHolds;
 
 /// Serves one connection until it ends or has drained.
@@ -134,25 +135,32 @@ impl<S: Exchange> Connection<S> {
     ) {
         let mut shaken = pin!(shaken);
         let mut ending = pin!(ending.cancelled());
-        let mut idle = pin!(tokio::time::sleep(self.limits.idle_timeout));
+        let mut idle_since = Instant::now();
+        let mut idle = pin!(tokio::time::sleep_until(
+            idle_since + self.limits.idle_timeout
+        ));
         let mut is_closing = false;
         while !(is_closing && self.requests.is_empty()) {
             tokio::select! {
+                // What comes is answered before anything else is looked at. It is no more than what was received: packets
+                // are read when this waits.
+                biased;
                 shaken = &mut shaken, if self.peer.handshake.is_some() => match shaken {
                     Ok(()) if self.quic.close_reason().is_none() => self.handshake_is_done(),
                     // What came early is all that there ever was: nobody waits for a farewell.
                     Ok(()) | Err(_) => return,
                 },
                 accepted = self.h3.accept() => match accepted {
-                    Ok(Some(request)) => self.begin(request),
+                    Ok(Some(request)) => {
+                        self.begin(request);
+                        idle_since = Instant::now();
+                    }
                     // The client has said goodbye, or the connection is lost.
                     Ok(None) | Err(_) => break,
                 },
                 Some(ended) = self.requests.join_next() => {
-                    self.note(ended);
-                    if self.requests.is_empty() {
-                        idle.as_mut().reset(Instant::now() + self.limits.idle_timeout);
-                    }
+                    self.note(ended.ok().flatten());
+                    idle_since = Instant::now();
                 }
                 () = &mut ending, if !is_closing => {
                     is_closing = true;
@@ -161,6 +169,12 @@ impl<S: Exchange> Connection<S> {
                     }
                 }
                 () = &mut idle, if !is_closing && self.requests.is_empty() => {
+                    // Looked up when it rings: moving the alarm at every request costs more.
+                    let until = idle_since + self.limits.idle_timeout;
+                    if until > Instant::now() {
+                        idle.as_mut().reset(until);
+                        continue;
+                    }
                     is_closing = true;
                     self.say_goaway().await.ok();
                 }
@@ -178,7 +192,7 @@ impl<S: Exchange> Connection<S> {
         self.peer = Arc::new(peer);
     }
 
-    /// Answers a request in a task of its own.
+    /// Answers a request, in a task of its own if anything has to be waited for.
     fn begin(&mut self, request: RequestResolver<H3Quic, Bytes>) {
         let Some(stream) = self.doors.take() else {
             // h3 hands out what the adapter accepted just before.
@@ -196,13 +210,20 @@ impl<S: Exchange> Connection<S> {
         }
         let (answerer, peer) = (Arc::clone(&self.answerer), Arc::clone(&self.peer));
         let limits = Arc::clone(&self.limits);
-        self.requests.spawn(async move {
+        let served = eager::begin(async move {
             response::serve(request, stream, &answerer, &peer, &limits).await
         });
+        match served {
+            Begun::Done(sent) => self.note(sent),
+            Begun::Unfinished(unfinished) => {
+                self.requests.spawn(unfinished);
+            }
+        }
     }
 
-    fn note(&mut self, ended: Result<Option<ResponseStream>, JoinError>) {
-        let Ok(Some(stream)) = ended else {
+    /// Keeps what was sent to its end until it is likely to have arrived.
+    fn note(&mut self, sent: Option<ResponseStream>) {
+        let Some(stream) = sent else {
             return;
         };
         if self.sent.len() >= self.limits.streams_per_connection_max as usize {
