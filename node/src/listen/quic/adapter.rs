@@ -6,7 +6,7 @@
 //! buffer, the stream's priority can be set, and `head` can write what h3 would take long for.
 //!
 //! ```text
-//! quinn ── accept_bi ─┬─ receiving half ── FrameWatch ──► h3: request head
+//! quinn ── accept_bi ─┬─ receiving half ── FrameWatch, plain ──► h3: request head
 //!                     └─ sending half ──► Doors ──► response: head, or that from the Outbox ◄── h3, then body
 //! ```
 //!
@@ -27,6 +27,7 @@ use quinn::VarInt;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::frames::FrameWatch;
+use super::plain::plain;
 use super::response::ResponseStream;
 use super::words::{connection_error, read_error, stream_id, write_error};
 use crate::listen::limits::HTTP3_CONTROL_FRAME_BYTES_MAX;
@@ -146,6 +147,7 @@ impl quic::Connection<Bytes> for H3Quic {
             watch: FrameWatch::uni_stream(HTTP3_CONTROL_FRAME_BYTES_MAX),
             // Without its control stream a connection is of no use (RFC 9114 6.2.1).
             closes: Some(connection.clone()),
+            begins_with_head: false,
             has_ended: false,
         });
         self.next_uni.set(accept_uni(connection));
@@ -167,6 +169,7 @@ impl quic::Connection<Bytes> for H3Quic {
             stream: receiving,
             watch: FrameWatch::request_stream(self.frame_bytes_max),
             closes: None,
+            begins_with_head: true,
             has_ended: false,
         };
         let stream = ResponseStream::new(sending, outbox.clone());
@@ -399,6 +402,8 @@ pub(super) struct Receiving {
     watch: FrameWatch,
     /// What ends with this stream if its frames are too long.
     closes: Option<quinn::Connection>,
+    /// Whether the head of a request is what comes next.
+    begins_with_head: bool,
     has_ended: bool,
 }
 
@@ -412,6 +417,9 @@ impl quic::RecvStream for Receiving {
         let read = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll_unpin(cx));
         Poll::Ready(match read {
             Ok(Some(chunk)) => match self.watch.see(&chunk.bytes) {
+                Ok(()) if std::mem::take(&mut self.begins_with_head) => {
+                    Ok(Some(plain(chunk.bytes)))
+                }
                 Ok(()) => Ok(Some(chunk.bytes)),
                 Err(too_long) => {
                     self.stop_sending(Code::H3_EXCESSIVE_LOAD.value());

@@ -92,7 +92,7 @@ fn put_text(section: &mut BytesMut, text: &[u8]) {
 }
 
 /// Writes an integer behind `flags`, in the low `bits` of their byte if it fits (RFC 7541 5.1).
-fn put_integer(section: &mut BytesMut, flags: u8, bits: u32, value: usize) {
+pub(super) fn put_integer(section: &mut BytesMut, flags: u8, bits: u32, value: usize) {
     let full = (1_usize << bits) - 1;
     if value < full {
         section.put_u8(flags | low_byte(value));
@@ -165,7 +165,7 @@ fn static_name(name: &str) -> Option<usize> {
 }
 
 /// RFC 9114 7.2.2.
-const HEADERS_FRAME: u8 = 0x01;
+pub(super) const HEADERS_FRAME: u8 = 0x01;
 /// RFC 9204 4.5.2, of the static table.
 const INDEXED: u8 = 0b1100_0000;
 /// RFC 9204 4.5.4, to the static table.
