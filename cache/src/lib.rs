@@ -5,7 +5,7 @@
 //! - [`key`], [`variant`], [`store`]: what is stored, and which of it answers a request;
 //! - [`stale`], [`validation`], [`range`]: what may be done with what was found, and how much of it
 //!   is sent; [`mod@slice`]: how a large body is brought piece by piece;
-//! - [`collapse`], [`body`]: at most one fill per key, read while it is written;
+//! - [`collapse`], [`body`]: at most one fill per key, read while it is written; [`pages`]: where large ones lie;
 //! - [`codings`]: the same text in the form that a client can take;
 //! - [`directives`], [`freshness`], [`mod@storable`], [`fields`], [`stored`]: what a response says
 //!   about itself, within a [`policy`], and what is kept of it;
@@ -26,6 +26,7 @@ pub mod freshness;
 pub mod invalidation;
 pub mod key;
 pub mod outcome;
+pub mod pages;
 pub mod policy;
 pub mod purge;
 pub mod range;

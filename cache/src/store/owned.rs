@@ -2,8 +2,8 @@
 //!
 //! What was just read is slices of the buffers it was read into: a stored response of one kilobyte
 //! would keep 8 to 400 KiB alive that nobody counts. The store copies a response once: its field values
-//! into one piece of memory, its body into chunks of one size. One size, because blocks of a megabyte
-//! and of another scatter an allocator's pages until the process holds twice what it uses; chunks of
+//! into one piece of memory, a large body into pages (`pages`), a small one into chunks of one size. One size, because
+//! blocks of a megabyte and of another scatter an allocator's pages until the process holds twice what it uses; chunks of
 //! one size fit where the chunks of what was evicted were.
 //!
 //! Who calls it: `store`, before it takes a lock; those who still read along keep the old slices.
@@ -14,7 +14,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 
-use crate::body::GrowingBody;
+use crate::body::{GrowingBody, Writer};
+use crate::pages;
 use crate::stored::StoredResponse;
 
 /// Returns the response with a head and a body that share memory with nothing else.
@@ -54,13 +55,24 @@ fn owned_body(body: &GrowingBody) -> GrowingBody {
     if body.is_owned() {
         return body.clone();
     }
-    let mut missing = usize::try_from(body.progress().received).expect("it is in memory");
+    let bytes = usize::try_from(body.progress().received).expect("it is in memory");
     let (mut writer, copy) = GrowingBody::owned();
+    if bytes >= PAGES_BYTES_MIN
+        && let Some(mut block) = pages::begin(bytes)
+    {
+        each_slice(body, |slice| block.push(slice));
+        writer.push(block.finish());
+    } else {
+        push_chunks(body, bytes, &mut writer);
+    }
+    writer.complete();
+    copy
+}
+
+/// Copies a body of so many bytes into chunks of one size.
+fn push_chunks(body: &GrowingBody, mut missing: usize, writer: &mut Writer) {
     let mut chunk = Vec::with_capacity(missing.min(OWNED_CHUNK_BYTES));
-    let mut reader = body.reader(0..u64::MAX);
-    let mut cx = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Some(Ok(slice))) = reader.poll_next(&mut cx) {
-        let mut slice = &slice[..];
+    each_slice(body, |mut slice| {
         while !slice.is_empty() {
             let (now, later) = slice.split_at(slice.len().min(chunk.capacity() - chunk.len()));
             chunk.extend_from_slice(now);
@@ -71,11 +83,22 @@ fn owned_body(body: &GrowingBody) -> GrowingBody {
                 writer.push(Bytes::from(std::mem::replace(&mut chunk, next)));
             }
         }
-    }
+    });
     debug_assert_eq!(missing, 0, "a complete body is read to its end at once");
-    writer.complete();
-    copy
 }
+
+/// Reads a complete body to its end.
+fn each_slice(body: &GrowingBody, mut take: impl FnMut(&[u8])) {
+    let mut reader = body.reader(0..u64::MAX);
+    let mut cx = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Some(Ok(slice))) = reader.poll_next(&mut cx) {
+        take(&slice);
+    }
+}
+
+/// A body of so many bytes lies in pages of its own, which the kernel can send. To send a smaller one without copying it
+/// saves nothing (docs/decisions/0021).
+const PAGES_BYTES_MIN: usize = 128 * 1024;
 
 /// How many fields an answer has beside those that are stored: age, path of the response, CORS.
 const ANSWER_FIELDS: usize = 8;
