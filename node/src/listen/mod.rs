@@ -13,6 +13,7 @@ mod order;
 mod priority;
 mod quic;
 mod records;
+mod sendfile;
 mod serving;
 mod tcp;
 mod tls;

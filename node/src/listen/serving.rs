@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::bind::{Addresses, BindError, Bound, Secure, WorkerSockets};
+use super::sendfile::SendfileIo;
 use super::{ListenLimits, answer::Answerer, quic, tcp};
 use crate::clock::Clock;
 use crate::exchange::Exchange;
@@ -260,6 +261,7 @@ impl<S: Exchange> Worker<S> {
             let answerer = answerer.clone();
             self.tasks.spawn(async move {
                 let (limits, tasks) = (&worker.limits, &worker.tasks);
+                let stream = SendfileIo::new(stream);
                 tcp::serve_clear(stream, client, &answerer, limits, tasks).await;
                 drop(permit);
             });

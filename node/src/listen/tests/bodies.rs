@@ -24,6 +24,39 @@ async fn every_protocol_brings_the_same_bytes() {
 }
 
 #[tokio::test]
+async fn every_protocol_brings_bodies_that_the_kernel_can_send() {
+    let server = Server::start(Scripted::new(|_, request| async move {
+        let numbers = request.uri().path().trim_start_matches('/').split('-');
+        let numbers: Vec<usize> = numbers.map(|number| number.parse().unwrap()).collect();
+        let content = sample(numbers[0]);
+        let mut block = cache::pages::begin(content.len()).unwrap();
+        block.push(&content);
+        let body = GrowingBody::full(block.finish());
+        Response::new(Body::growing(
+            body.reader(numbers[1] as u64..numbers[2] as u64),
+        ))
+    }));
+    for way in Way::ALL {
+        let mut client = server.connect(way).await;
+        for (size, range) in [
+            (50_000, 0..50_000),
+            (500_000, 0..500_000),
+            (2_000_001, 99_999..1_234_567),
+        ] {
+            let path = format!("/{size}-{}-{}", range.start, range.end);
+            let mut answer = client.get(&path).await;
+            let body = answer.collect().await.unwrap();
+            assert!(
+                body == sample(size).slice(range),
+                "{way:?} {path}: {} bytes",
+                body.len()
+            );
+        }
+    }
+    assert_eq!(server.stop().await, Drained::Whole);
+}
+
+#[tokio::test]
 async fn rfc_9110_9_3_2_head_is_the_head_of_get_on_every_protocol() {
     let server = Server::start(Scripted::sized());
     for way in Way::ALL {
