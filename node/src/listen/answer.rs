@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use http::header::{ALT_SVC, CONTENT_LENGTH, DATE};
@@ -15,13 +16,27 @@ use crate::clock::Clock;
 use crate::exchange::{Answering, Exchange, Peer, Protocol};
 use crate::upload::Upload;
 
-/// What answers on one listener, and how its answers are dressed.
-#[derive(Clone, Debug)]
+/// What answers on one listener or connection, and how its answers are dressed.
+#[derive(Debug)]
 pub(super) struct Answerer<S> {
     service: S,
     clock: Clock,
     /// What `Alt-Svc` says on connections that could be HTTP/3 and are not.
     alt_svc: Option<HeaderValue>,
+    /// Whether it was said. Clients remember it for a day, and take its absence for nothing (RFC 7838 3).
+    has_announced: AtomicBool,
+}
+
+/// For another connection: nothing was said there.
+impl<S: Clone> Clone for Answerer<S> {
+    fn clone(&self) -> Self {
+        Self {
+            service: self.service.clone(),
+            clock: self.clock,
+            alt_svc: self.alt_svc.clone(),
+            has_announced: AtomicBool::new(false),
+        }
+    }
 }
 
 impl<S: Exchange> Answerer<S> {
@@ -31,10 +46,11 @@ impl<S: Exchange> Answerer<S> {
             service,
             clock,
             alt_svc: None,
+            has_announced: AtomicBool::new(false),
         }
     }
 
-    /// Announces HTTP/3 on the port of `address` (HX-19, RFC 7838).
+    /// Announces HTTP/3 on the port of `address`, once on each connection (HX-19, RFC 7838).
     pub(super) fn announcing_http3(mut self, address: SocketAddr) -> Self {
         let value = format!("h3=\":{}\"; ma=86400", address.port());
         self.alt_svc = Some(value.try_into().expect("a port makes a valid field value"));
@@ -70,7 +86,10 @@ impl<S: Exchange> Answerer<S> {
         }
         match protocol {
             Protocol::Http1 | Protocol::Http2 => {
-                if let Some(alt_svc) = &self.alt_svc {
+                if let Some(alt_svc) = &self.alt_svc
+                    && !self.has_announced.load(Ordering::Relaxed)
+                {
+                    self.has_announced.store(true, Ordering::Relaxed);
                     let headers = response.headers_mut();
                     if !headers.contains_key(ALT_SVC) {
                         headers.insert(ALT_SVC, alt_svc.clone());
@@ -157,6 +176,21 @@ mod tests {
         }
         let response = answer(Method::GET, Protocol::Http3, StatusCode::OK).await;
         assert!(!response.headers().contains_key(ALT_SVC));
+    }
+
+    #[tokio::test]
+    async fn hx_19_http3_is_announced_once_on_each_connection() {
+        let clock = Clock::starting_at(SystemTime::UNIX_EPOCH);
+        let listener = Answerer::new(Five(StatusCode::OK), clock)
+            .announcing_http3("127.0.0.1:8443".parse().unwrap());
+        for _ in 0..2 {
+            let connection = listener.clone();
+            for is_first in [true, false, false] {
+                let mut response = Response::new(Body::empty());
+                connection.dress(&mut response, Protocol::Http2, false);
+                assert_eq!(response.headers().contains_key(ALT_SVC), is_first);
+            }
+        }
     }
 
     #[tokio::test]
